@@ -1,1 +1,449 @@
-//! Placeholder.
+//! The vocabulary of a plan: what init can do, how it is told, and how it reports.
+//!
+//! A [`Step`] is one *intention*. The compiler (`pkg/plan`) decides which steps a config.json needs and in which order;
+//! the executor (`pkg/init`) has one function for each; the runtime (`runtime/launch`) writes the sentence when one fails.
+//! The three meet only here, so this crate has no system call and no I/O, and works without `std` (init has none).
+//!
+//! On the wire (one stream socket between the runtime and init) a [`Program`] goes in as a little-endian `u32` length and
+//! that many bytes of postcard; then single bytes, one a [`Barrier`], go in; fixed-size [`Report`]s come out.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod describe;
+mod mount;
+mod process;
+mod report;
+
+pub use mount::{Attributes, Create, FsOption, Mount, Propagation, Source};
+pub use process::{Capabilities, Hook, Hooks, IoPriority, Rlimit, SchedAttr, TimeOffset};
+pub use report::{Attempt, Report, ReportKind};
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// A named place for a file descriptor that the host side opens and init inherits: an index into [`Program::fds`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Slot(pub u16);
+
+/// Everything init needs to know: its steps, and the descriptor behind every [`Slot`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Program {
+    /// Descriptor numbers as init has inherited them, by slot.
+    pub fds: Vec<i32>,
+    /// Carried out in order; the last is [`Step::Exec`].
+    pub steps: Vec<Step>,
+}
+
+/// A kind of namespace, in the runtime-spec's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Namespace {
+    /// `mnt`
+    Mount,
+    /// `pid`
+    Pid,
+    /// `net`
+    Network,
+    /// `uts`
+    Uts,
+    /// `ipc`
+    Ipc,
+    /// `user`
+    User,
+    /// `cgroup`
+    Cgroup,
+    /// `time`
+    Time,
+}
+
+impl Namespace {
+    /// Every kind, in the order in which joining them is safe (the mount namespace last: paths change with it).
+    pub const ALL: [Namespace; 8] = [
+        Namespace::User,
+        Namespace::Cgroup,
+        Namespace::Ipc,
+        Namespace::Uts,
+        Namespace::Network,
+        Namespace::Pid,
+        Namespace::Time,
+        Namespace::Mount,
+    ];
+
+    /// The `CLONE_NEW*` bit (`include/uapi/linux/sched.h`).
+    pub const fn clone_flag(self) -> u32 {
+        match self {
+            Namespace::Mount => 0x0002_0000,
+            Namespace::Cgroup => 0x0200_0000,
+            Namespace::Uts => 0x0400_0000,
+            Namespace::Ipc => 0x0800_0000,
+            Namespace::User => 0x1000_0000,
+            Namespace::Pid => 0x2000_0000,
+            Namespace::Network => 0x4000_0000,
+            Namespace::Time => 0x0000_0080,
+        }
+    }
+
+    /// The name in `/proc/PID/ns`.
+    pub const fn proc_name(self) -> &'static str {
+        match self {
+            Namespace::Mount => "mnt",
+            Namespace::Pid => "pid",
+            Namespace::Network => "net",
+            Namespace::Uts => "uts",
+            Namespace::Ipc => "ipc",
+            Namespace::User => "user",
+            Namespace::Cgroup => "cgroup",
+            Namespace::Time => "time",
+        }
+    }
+
+    /// The runtime-spec's name, as in config.json `/linux/namespaces/N/type`.
+    pub const fn spec_name(self) -> &'static str {
+        match self {
+            Namespace::Mount => "mount",
+            Namespace::Network => "network",
+            other => other.proc_name(),
+        }
+    }
+}
+
+/// A set of namespaces as `CLONE_NEW*` bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespaces(pub u32);
+
+impl Namespaces {
+    /// Whether `kind` is in the set.
+    pub const fn contains(self, kind: Namespace) -> bool {
+        self.0 & kind.clone_flag() != 0
+    }
+    /// Puts `kind` into the set.
+    pub const fn insert(&mut self, kind: Namespace) {
+        self.0 |= kind.clone_flag();
+    }
+    /// Takes `kind` out of the set.
+    pub const fn remove(&mut self, kind: Namespace) {
+        self.0 &= !kind.clone_flag();
+    }
+    /// Whether the set has no member.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+    /// The members, in [`Namespace::ALL`]'s order.
+    pub fn iter(self) -> impl Iterator<Item = Namespace> {
+        Namespace::ALL.into_iter().filter(move |kind| self.contains(*kind))
+    }
+}
+
+impl FromIterator<Namespace> for Namespaces {
+    fn from_iter<I: IntoIterator<Item = Namespace>>(kinds: I) -> Self {
+        let mut set = Namespaces::default();
+        kinds.into_iter().for_each(|kind| set.insert(kind));
+        set
+    }
+}
+
+/// Where the host side and init meet. The host sends the barrier's byte when its part is done; init goes on when it has
+/// read that byte, and ends quietly when it reads the end of the stream (the host side has died).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Barrier {
+    /// The user namespace has its uid and gid maps.
+    IdsMapped = 1,
+    /// Init is in the container's cgroups (and, where the host sets them, has its rlimits and scheduler).
+    CgroupJoined = 2,
+    /// The prestart and createRuntime hooks have run, network devices have been moved in.
+    RuntimeHooks = 3,
+    /// `create`: state and pid file are written, the container may wait for its `start`.
+    /// `run`: state and pid file are written, the process may start.
+    Committed = 4,
+}
+
+impl Barrier {
+    /// The barrier of a byte read from the socket.
+    pub const fn from_byte(byte: u8) -> Option<Barrier> {
+        match byte {
+            1 => Some(Barrier::IdsMapped),
+            2 => Some(Barrier::CgroupJoined),
+            3 => Some(Barrier::RuntimeHooks),
+            4 => Some(Barrier::Committed),
+            _ => None,
+        }
+    }
+}
+
+/// One intention that init carries out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Step {
+    // Namespaces
+    /// `setns(2)` into one namespace by its file.
+    JoinNamespace {
+        /// Which kind the file must be.
+        kind: Namespace,
+        /// The opened namespace file.
+        slot: Slot,
+        /// For messages: config.json's path.
+        path: String,
+    },
+    /// `setns(2)` into several namespaces of a process by its pidfd (Linux 5.8; exec into a running container).
+    JoinProcess {
+        /// A pidfd of the process whose namespaces are joined.
+        pidfd: Slot,
+        /// Which of them.
+        namespaces: Namespaces,
+    },
+    /// `unshare(2)`. The cgroup namespace roots at the caller's cgroup, so it stands behind [`Barrier::CgroupJoined`].
+    Unshare {
+        /// What becomes new.
+        namespaces: Namespaces,
+    },
+    /// Writes `/proc/self/timens_offsets`; stands between unsharing the time namespace and the first clone.
+    SetTimeOffsets {
+        /// One a clock.
+        offsets: Vec<TimeOffset>,
+    },
+    /// `clone3(2)` with CLONE_PARENT: the child carries out the rest of the list, the caller reports it and ends.
+    Clone {
+        /// What becomes new with the clone.
+        namespaces: Namespaces,
+    },
+    /// Becomes uid 0, gid 0 of the user namespace just entered.
+    BecomeNamespaceRoot,
+
+    // Conversation
+    /// Tells the host side that init stands at the barrier.
+    Tell(Barrier),
+    /// Waits for the host side's byte.
+    Await(Barrier),
+    /// Closes the conversation with the creator and waits for `start` on a listening socket. What follows is reported to the
+    /// starter's connection, which closes at the final execve.
+    AwaitStart {
+        /// A listening stream socket in the container's state directory.
+        listener: Slot,
+    },
+    /// `setsid(2)`.
+    NewSession,
+
+    // Network and names
+    /// Brings up `lo` in a new network namespace.
+    BringUpLoopback,
+    /// `sethostname(2)`.
+    SetHostname {
+        /// `/hostname`
+        name: String,
+    },
+    /// `setdomainname(2)`.
+    SetDomainname {
+        /// `/domainname`
+        name: String,
+    },
+
+    // Mounts, in front of the pivot
+    /// Sets the propagation of all mounts of the new mount namespace, so that none reaches the host.
+    SetHostPropagation(Propagation),
+    /// Mounts the rootfs onto itself, makes its parent private and takes the rootfs handle.
+    PrepareRoot {
+        /// Absolute host path of the rootfs.
+        path: String,
+        /// The tree, opened by the host side, where init may not reach the path (user namespaces).
+        slot: Option<Slot>,
+        /// Whether the rootfs mount's parent must become private although the container's propagation is shared.
+        keep_propagation: bool,
+    },
+    /// One entry of `/mounts`.
+    Mount(Mount),
+    /// Makes a directory below the rootfs with its parents.
+    MakeDirectory {
+        /// Path in the container.
+        path: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Makes a device node (or fifo) below the rootfs and gives it owner and mode.
+    MakeDevice {
+        /// Path in the container.
+        path: String,
+        /// `S_IFCHR`, `S_IFBLK` or `S_IFIFO` with permission bits.
+        mode: u32,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// Owner; none is left alone.
+        uid: Option<u32>,
+        /// Group; none is left alone.
+        gid: Option<u32>,
+    },
+    /// Binds a device of the host onto an empty file below the rootfs (user namespaces cannot make nodes).
+    BindDevice {
+        /// Path in the container.
+        path: String,
+        /// Path on the host.
+        source: String,
+        /// The tree, opened by the host side.
+        slot: Option<Slot>,
+    },
+    /// Makes a symbolic link below the rootfs; one that is there and reads the same is good.
+    MakeSymlink {
+        /// Path in the container.
+        path: String,
+        /// What the link reads.
+        target: String,
+        /// Replaces what is there (`/dev/ptmx`).
+        replace: bool,
+    },
+    /// Opens a pty on the container's devpts, binds it over `/dev/console`, makes it the controlling terminal and
+    /// stdin, stdout and stderr, and sends the master to the socket.
+    OpenConsole {
+        /// A connected socket that takes the master by SCM_RIGHTS.
+        socket: Slot,
+        /// Rows and columns, if config.json says.
+        size: Option<(u16, u16)>,
+        /// Whether `/dev/console` is mounted (a new container) or not (exec).
+        mount: bool,
+        /// Owner of the terminal.
+        uid: u32,
+    },
+    /// Runs hooks in the container's namespaces.
+    RunHooks(Hooks),
+    /// Makes the rootfs the root and detaches everything else.
+    PivotRoot {
+        /// `--no-pivot`: move the mount over `/` and chroot.
+        no_pivot: bool,
+    },
+    /// Sets the container's root mount's propagation at the end (`/linux/rootfsPropagation` shared or unbindable).
+    SetRootPropagation(Propagation),
+    /// Makes the root mount read-only (`/root/readonly`).
+    MakeRootReadonly,
+    /// Hides a path: files and devices behind /dev/null, directories behind an empty read-only tmpfs.
+    MaskPath {
+        /// Path in the container; one that is not there is good.
+        path: String,
+        /// SELinux context of the tmpfs.
+        label: Option<String>,
+    },
+    /// Makes a path read-only by a bind mount of itself.
+    MakeReadonly {
+        /// Path in the container; one that is not there is good.
+        path: String,
+    },
+    /// Makes the mount on this path read-only once everything in it is made (`/dev` mounted with `ro`).
+    RemountReadonly {
+        /// Path in the container.
+        path: String,
+    },
+    /// Writes one sysctl through the private procfs handle.
+    SetSysctl {
+        /// Dotted or slashed name, as in config.json.
+        key: String,
+        /// Value as in config.json.
+        value: String,
+    },
+
+    // Process
+    /// Joins a new session keyring named after the container.
+    JoinSessionKeyring {
+        /// `_ses.<container id>`
+        name: String,
+        /// SELinux label of the keyring.
+        label: Option<String>,
+    },
+    /// `prctl(PR_SET_NO_NEW_PRIVS)`.
+    SetNoNewPrivileges,
+    /// `prlimit(2)`.
+    SetRlimit(Rlimit),
+    /// `sched_setattr(2)`.
+    SetScheduler(SchedAttr),
+    /// `ioprio_set(2)`.
+    SetIoPriority(IoPriority),
+    /// `sched_setaffinity(2)`: bit n of the little-endian mask is CPU n. An empty mask means all CPUs of the cpuset.
+    SetAffinity {
+        /// The mask.
+        mask: Vec<u8>,
+    },
+    /// `personality(2)`.
+    SetPersonality {
+        /// Domain and flags, `include/uapi/linux/personality.h`.
+        persona: u32,
+    },
+    /// `set_mempolicy(2)`.
+    SetMemoryPolicy {
+        /// `MPOL_*` with its mode flags.
+        mode: u32,
+        /// Node mask, little-endian bits.
+        nodes: Vec<u8>,
+    },
+    /// Writes `/proc/self/oom_score_adj`.
+    SetOomScoreAdj {
+        /// -1000 to 1000.
+        value: i32,
+    },
+    /// Gives stdin, stdout and stderr to the container's user where they are not /dev/null.
+    OwnStdio {
+        /// New owner.
+        uid: u32,
+    },
+    /// Writes the AppArmor profile for the next execve.
+    SetAppArmor {
+        /// `/process/apparmorProfile`
+        profile: String,
+    },
+    /// Writes the SELinux label for the next execve.
+    SetSelinux {
+        /// `/process/selinuxLabel`
+        label: String,
+    },
+    /// Sets groups, gid and uid, keeping the permitted capabilities.
+    SetUser {
+        /// `/process/user/uid`
+        uid: u32,
+        /// `/process/user/gid`
+        gid: u32,
+        /// `/process/user/additionalGids`; none leaves the groups alone (setgroups is denied).
+        additional_gids: Option<Vec<u32>>,
+        /// `/process/user/umask`
+        umask: Option<u32>,
+    },
+    /// Drops the bounding set to what is asked for.
+    DropBounding {
+        /// Capability bits to keep.
+        keep: u64,
+    },
+    /// Sets permitted, effective, inheritable and ambient sets; the last change of credentials.
+    SetCapabilities(Capabilities),
+    /// Changes to the working directory and proves that it lies inside the container (CVE-2024-21626).
+    ChangeDirectory {
+        /// `/process/cwd`
+        path: String,
+        /// Makes it when it is not there (a new container).
+        create: bool,
+    },
+    /// Sets HOME from the container's /etc/passwd when config.json's environment has none.
+    SetHome {
+        /// Whose home.
+        uid: u32,
+    },
+    /// Finds args[0] inside the container, along the PATH of `env` when it has no slash.
+    ResolveProgram,
+    /// Opens the `NOTIFY` listener's way back and loads the filter; with a listener its descriptor number is reported.
+    LoadSeccomp {
+        /// `struct sock_filter` array, native byte order, eight bytes an instruction.
+        filter: Vec<u8>,
+        /// `SECCOMP_FILTER_FLAG_*`
+        flags: u32,
+    },
+    /// Marks every descriptor from 3 + `preserve` on close-on-exec.
+    SealDescriptors {
+        /// `--preserve-fds` and LISTEN_FDS together.
+        preserve: u32,
+    },
+    /// Resets signal dispositions and mask, and replaces init by the container's process.
+    Exec {
+        /// `/process/args`
+        args: Vec<String>,
+        /// `/process/env` and what the runtime adds.
+        env: Vec<String>,
+    },
+}

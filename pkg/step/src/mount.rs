@@ -1,0 +1,118 @@
+//! One entry of `/mounts`, resolved: what is mounted, with which attributes, onto what.
+
+use crate::Slot;
+use alloc::{boxed::Box, string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Path in the container; resolved below the rootfs handle.
+    pub destination: String,
+    /// What is mounted.
+    pub source: Source,
+    /// What becomes of a destination that is not there.
+    pub create: Create,
+    /// Per-mount attributes (`MOUNT_ATTR_*`), without recursion.
+    pub attributes: Attributes,
+    /// Attributes of the whole tree (`rro`, `rnosuid`, …).
+    pub recursive: Attributes,
+    /// Propagation changes, in the order of config.json.
+    pub propagation: Vec<Propagation>,
+    /// A user namespace's file: the mount is idmapped by it.
+    pub idmap: Option<Slot>,
+    /// Whether the idmap goes for the whole tree (`ridmap`).
+    pub idmap_recursive: bool,
+    /// `tmpcopyup`: the new tmpfs starts with the content of what it covers.
+    pub copy_up: bool,
+    /// The destination must be a real directory, no symbolic link (`/proc` and `/sys`, CVE-2019-19921).
+    pub no_symlink: bool,
+    /// Tried instead when the mount fails with EPERM (sysfs in a user namespace without its own network).
+    pub or_else: Option<Box<Mount>>,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Source {
+    /// A new instance of a filesystem.
+    New {
+        /// Filesystem type.
+        fstype: String,
+        /// The `source` option; empty for none.
+        source: String,
+        /// Filesystem options.
+        options: Vec<FsOption>,
+        /// Superblock flags (`MS_RDONLY`, `MS_SYNCHRONOUS`, `MS_DIRSYNC`, `MS_MANDLOCK`, `MS_LAZYTIME`, `MS_I_VERSION`, `MS_SILENT`).
+        flags: u32,
+        /// tmpfs without `mode=`: takes the mode of the directory that it covers.
+        inherit_mode: bool,
+    },
+    /// A bind mount of a path that init can reach (no user namespace).
+    Bind {
+        /// Absolute host path.
+        path: String,
+        /// `rbind`
+        recursive: bool,
+    },
+    /// A bind mount of a tree that the host side opened (`open_tree`, detached).
+    Tree {
+        /// The tree.
+        slot: Slot,
+        /// For messages.
+        path: String,
+        /// `rbind`
+        recursive: bool,
+    },
+    /// Only attributes and propagation of what is mounted there change (`remount`).
+    Remount {
+        /// Superblock flags.
+        flags: u32,
+        /// Whether it is the mount alone that changes (`bind,remount`).
+        bind: bool,
+        /// Filesystem options.
+        options: Vec<FsOption>,
+    },
+}
+
+/// `key` or `key=value` of a filesystem.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FsOption {
+    /// Name.
+    pub key: String,
+    /// Value; none for a flag.
+    pub value: Option<String>,
+}
+
+/// What becomes of a destination that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Create {
+    /// A directory, with its parents.
+    Directory,
+    /// A directory or an empty file, as the source is one.
+    AsSource,
+}
+
+/// `MOUNT_ATTR_*` bits to set and to clear (`include/uapi/linux/mount.h`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attributes {
+    /// Bits to set.
+    pub set: u64,
+    /// Bits to clear; an explicit atime option puts the whole `MOUNT_ATTR__ATIME` field here.
+    pub clear: u64,
+}
+
+impl Attributes {
+    /// Whether nothing changes.
+    pub const fn is_empty(self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
+
+/// A change of propagation (`mount_namespaces(7)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Propagation {
+    /// `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`.
+    pub flag: u64,
+    /// The whole tree (`rshared`, …).
+    pub recursive: bool,
+}
