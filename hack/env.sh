@@ -1,0 +1,47 @@
+# Sourced by the scripts of this folder (bash): where their cache is, and how they get what they need.
+# shellcheck shell=bash disable=SC2034
+#   COFFERDAM_CACHE  where everything lies that these scripts fetch or build (default ~/.cache/cofferdam)
+#   MIRROR           Debian mirror for debootstrap (default: debootstrap's own)
+#   SUITE            Debian suite of the testbed and the VM (default trixie)
+
+HACK=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+REPO=$(dirname "$HACK")
+CACHE=${COFFERDAM_CACHE:-${HOME:-/root}/.cache/cofferdam}
+SUITE=${SUITE:-trixie}
+export COFFERDAM_CACHE=$CACHE SUITE
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+say() { echo "${0##*/}: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+# Prints the comment at the head of the script: its usage.
+usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
+
+as_root() { [ "$(id -u)" = 0 ] || die "needs root"; }
+
+# need COMMAND[:PACKAGE]...: installs, by apt, the packages of the commands that are not there.
+need() {
+  local n missing=()
+  for n; do command -v "${n%%:*}" >/dev/null || missing+=("${n#*:}"); done
+  [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+}
+
+# install_packages PACKAGE...: by apt, on this machine; the package lists are fetched only when apt has none of the package.
+install_packages() {
+  local p stale=
+  say "installs ${*}"
+  for p; do apt-cache show "$p" >/dev/null 2>&1 || stale=1; done
+  [ -z "$stale" ] || apt-get -q update >/dev/null || return
+  export DEBIAN_FRONTEND=noninteractive
+  apt-get -qy -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" >/dev/null 2>&1 && return
+  # lists older than the mirror's content make the download fail
+  apt-get -q update >/dev/null
+  apt-get -qy -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" >/dev/null
+}
+
+# locked NAME COMMAND...: one at a time of all that use this cache.
+locked() {
+  local name=$1; shift
+  mkdir -p "$CACHE"
+  ( flock 9; "$@" 9>&- ) 9>"$CACHE/.$name.lock"
+}
