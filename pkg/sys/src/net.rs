@@ -1,0 +1,147 @@
+//! Sockets: the conversation, descriptors by SCM_RIGHTS, the loopback interface; and terminals, which are ioctls too.
+
+use crate::{AsFd, Errno, Fd, Raw, Result, call::syscall};
+
+/// A connected pair of unix stream sockets, close-on-exec.
+pub fn socketpair() -> Result<(Fd, Fd)> {
+    let mut pair = [0 as Raw; 2];
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+    // SAFETY: the kernel writes two ints into `pair`.
+    unsafe { syscall!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, pair.as_mut_ptr()) }?;
+    Ok((Fd::from_raw(pair[0]), Fd::from_raw(pair[1])))
+}
+
+/// `accept4(2)`, close-on-exec.
+pub fn accept(listener: &impl AsFd) -> Result<Fd> {
+    loop {
+        // SAFETY: no address is asked for.
+        match unsafe { syscall!(libc::SYS_accept4, listener.number(), 0, 0, libc::SOCK_CLOEXEC) } {
+            Err(Errno::EINTR) => {}
+            other => return other.map(|fd| Fd::from_raw(fd as Raw)),
+        }
+    }
+}
+
+#[repr(C, align(8))]
+struct OneFd {
+    header: libc::cmsghdr,
+    fd: Raw,
+}
+
+/// Sends `bytes` and one descriptor over a unix socket.
+pub fn send_fd(socket: &impl AsFd, bytes: &[u8], fd: &impl AsFd) -> Result<()> {
+    // SAFETY: plain data, for which all zeroes is a value.
+    let mut control: OneFd = unsafe { core::mem::zeroed() };
+    control.header.cmsg_len = size_of::<libc::cmsghdr>() + size_of::<Raw>();
+    control.header.cmsg_level = libc::SOL_SOCKET;
+    control.header.cmsg_type = libc::SCM_RIGHTS;
+    control.fd = fd.number();
+    let iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    // SAFETY: as above.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = (&raw const iov).cast_mut();
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<OneFd>();
+    // SAFETY: `message` and all that it points to live across the call, with their true lengths; sendmsg writes to none of it.
+    unsafe { syscall!(libc::SYS_sendmsg, socket.number(), &raw const message, libc::MSG_NOSIGNAL) }.map(drop)
+}
+
+/// Receives some bytes and at most one descriptor (close-on-exec); how many bytes, and the descriptor if one came.
+pub fn receive_fd(socket: &impl AsFd, bytes: &mut [u8]) -> Result<(usize, Option<Fd>)> {
+    // SAFETY: plain data, for which all zeroes is a value.
+    let mut control: OneFd = unsafe { core::mem::zeroed() };
+    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: as above.
+    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
+    message.msg_iov = &raw mut iov;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut control).cast();
+    message.msg_controllen = size_of::<OneFd>();
+    let length = loop {
+        // SAFETY: the kernel writes at most the lengths given into `bytes` and `control`.
+        match unsafe { syscall!(libc::SYS_recvmsg, socket.number(), &raw mut message, libc::MSG_CMSG_CLOEXEC) } {
+            Err(Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    let carries = message.msg_controllen >= size_of::<libc::cmsghdr>() + size_of::<Raw>()
+        && control.header.cmsg_level == libc::SOL_SOCKET
+        && control.header.cmsg_type == libc::SCM_RIGHTS
+        && control.header.cmsg_len == size_of::<libc::cmsghdr>() + size_of::<Raw>();
+    Ok((length, carries.then(|| Fd::from_raw(control.fd))))
+}
+
+/// Brings the interface `lo` of the current network namespace up.
+pub fn bring_up_loopback() -> Result<()> {
+    // Any socket takes the device ioctls; unix ones are there without IPv4 too.
+    // SAFETY: integers only.
+    let socket = unsafe { syscall!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }?;
+    let socket = Fd::from_raw(socket as Raw);
+    // SAFETY: plain data, for which all zeroes is a value.
+    let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+    // SAFETY: the kernel reads one ifreq.
+    unsafe { syscall!(libc::SYS_ioctl, socket.raw(), libc::SIOCSIFFLAGS, &raw const request) }.map(drop)
+}
+
+/// The peer end of a pty's master (TIOCGPTPEER, Linux 4.13): no path is walked.
+pub fn pty_peer(master: &impl AsFd) -> Result<Fd> {
+    const TIOCGPTPEER: u32 = 0x5441;
+    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // SAFETY: integers only.
+    unsafe { syscall!(libc::SYS_ioctl, master.number(), TIOCGPTPEER, flags) }.map(|fd| Fd::from_raw(fd as Raw))
+}
+
+/// Unlocks a pty (TIOCSPTLCK) and returns its number (TIOCGPTN).
+pub fn unlock_pty(master: &impl AsFd) -> Result<u32> {
+    let unlock = 0i32;
+    let mut number = 0u32;
+    // SAFETY: the kernel reads one int.
+    unsafe { syscall!(libc::SYS_ioctl, master.number(), libc::TIOCSPTLCK, &raw const unlock) }?;
+    // SAFETY: the kernel writes one unsigned int.
+    unsafe { syscall!(libc::SYS_ioctl, master.number(), libc::TIOCGPTN, &raw mut number) }?;
+    Ok(number)
+}
+
+/// Makes a terminal the controlling one of this session (TIOCSCTTY).
+pub fn set_controlling_terminal(terminal: &impl AsFd) -> Result<()> {
+    // SAFETY: integers only.
+    unsafe { syscall!(libc::SYS_ioctl, terminal.number(), libc::TIOCSCTTY, 0) }.map(drop)
+}
+
+/// Sets a terminal's size (TIOCSWINSZ).
+pub fn set_window_size(terminal: &impl AsFd, rows: u16, columns: u16) -> Result<()> {
+    let size = [rows, columns, 0, 0];
+    // SAFETY: the kernel reads one winsize, which is four u16.
+    unsafe { syscall!(libc::SYS_ioctl, terminal.number(), libc::TIOCSWINSZ, size.as_ptr()) }.map(drop)
+}
+
+/// A terminal's size (TIOCGWINSZ): rows and columns.
+pub fn window_size(terminal: &impl AsFd) -> Result<(u16, u16)> {
+    let mut size = [0u16; 4];
+    // SAFETY: the kernel writes one winsize, which is four u16.
+    unsafe { syscall!(libc::SYS_ioctl, terminal.number(), libc::TIOCGWINSZ, size.as_mut_ptr()) }?;
+    Ok((size[0], size[1]))
+}
+
+/// The kind of namespace that a file is, as a `CLONE_NEW*` bit (NS_GET_NSTYPE, Linux 4.11); ENOTTY for other files.
+pub fn namespace_type(file: &impl AsFd) -> Result<u32> {
+    const NS_GET_NSTYPE: u32 = 0xb703;
+    // SAFETY: integers only.
+    unsafe { syscall!(libc::SYS_ioctl, file.number(), NS_GET_NSTYPE) }.map(|kind| kind as u32)
+}
+
+/// The uid of a unix socket's peer (SO_PEERCRED).
+pub fn peer_uid(socket: &impl AsFd) -> Result<u32> {
+    let mut credentials = [0u32; 3];
+    let mut length = size_of_val(&credentials) as u32;
+    let option = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: the kernel writes one ucred, which is three words, and its length.
+    unsafe {
+        syscall!(libc::SYS_getsockopt, socket.number(), option.0, option.1, credentials.as_mut_ptr(), &raw mut length)
+    }?;
+    Ok(credentials[1])
+}
