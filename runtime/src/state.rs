@@ -1,0 +1,878 @@
+//! What is remembered of a container: `<root>/<id>/state.json`, and who may touch it.
+//!
+//! - The id is reserved by `mkdir`; the directory (0700) is also what verbs lock (`flock`), so no lock file is left over.
+//!   A lock is the kernel's and dies with its holder. Readers take none: state.json is replaced by `rename` and is always whole.
+//! - A directory without state.json and without a lock is what a creator left that died: it does not exist for verbs, and the
+//!   next `create` of that id takes it over.
+//! - Nothing is flushed to disk: the root is on a tmpfs, and after a reboot no container runs anyway.
+//! - A pid alone is never believed. [`Init`] also has what tells this process from a later one of the same number: the inode
+//!   of its pidfd (Linux 6.9, pidfs: unique for as long as the machine is up), on older kernels its start time; and the boot id
+//!   tells this boot from the last one. [`Init::liveness`] opens the pidfd *first* and compares afterwards, so that whoever
+//!   gets the pidfd has the right process.
+//! - The format number changes when an older program would misread the file. Fields that it may ignore do not change it.
+
+use crate::error::Error;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::Mode;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::{Display, Formatter};
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, Read, Write};
+use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// The format number of the state files that this version writes and reads.
+pub const FORMAT: u64 = 1;
+
+/// More than this is no state file of ours; annotations may be large.
+const MAX_STATE: u64 = 16 << 20;
+
+const STATE: &str = "state.json";
+const STATE_NEW: &str = "state.json.new";
+
+/// Where a container stands, in the runtime-spec's words (`paused` is runc's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum Status {
+    Creating,
+    Created,
+    Running,
+    Paused,
+    Stopped,
+}
+
+impl Status {
+    /// The word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Creating => "creating",
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Paused => "paused",
+            Status::Stopped => "stopped",
+        }
+    }
+}
+
+impl Display for Status {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// The content of state.json. `C` is what finds the container's cgroup again, `T` what `exec` needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct State<C, T> {
+    /// [`FORMAT`]
+    pub format: u64,
+    /// `/proc/sys/kernel/random/boot_id` when the container was made.
+    pub boot_id: String,
+    /// config.json's `ociVersion`.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// Absolute path of the rootfs.
+    pub rootfs: String,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    /// The container's first process; none while it is being created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init: Option<Init>,
+    /// config.json's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The container's cgroup.
+    pub cgroup: C,
+    /// What `exec` needs.
+    pub exec: T,
+    /// Hooks that run after the container has begun or ended.
+    #[serde(default, skip_serializing_if = "LateHooks::is_empty")]
+    pub hooks: LateHooks,
+}
+
+/// The hooks that outlive `create`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LateHooks {
+    /// Run by `start`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<oci_spec::runtime::Hook>,
+    /// Run by `delete`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<oci_spec::runtime::Hook>,
+}
+
+impl LateHooks {
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.poststart.is_empty() && self.poststop.is_empty()
+    }
+}
+
+impl<C, T> State<C, T> {
+    /// What became of init. [`Liveness::Dead`] also when there is none, or when it was one of an earlier boot.
+    pub fn liveness(&self) -> Result<Liveness, Error> {
+        match &self.init {
+            Some(init) if self.boot_id == boot_id()? => init.liveness(),
+            _ => Ok(Liveness::Dead),
+        }
+    }
+}
+
+/// The container's first process, told apart from every other that had or will have its pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Init {
+    /// In the pid namespace of whoever created the container.
+    pub pid: i32,
+    /// Inode number of its pidfd, where that is unique (Linux 6.9).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
+    /// Start time in clock ticks since boot (`/proc/PID/stat`, field 22), where there is no inode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<u64>,
+}
+
+/// What became of a process.
+#[derive(Debug)]
+pub enum Liveness {
+    /// It runs; this is its pidfd.
+    Alive(OwnedFd),
+    /// It has ended, its parent has not waited for it yet. Counts as stopped.
+    Zombie,
+    /// It is gone.
+    Dead,
+}
+
+/// `PID_FS_MAGIC` of `include/uapi/linux/magic.h`.
+const PID_FS_MAGIC: i64 = 0x5049_4446;
+
+impl Init {
+    /// The identity of a process that the caller holds by `pidfd`, its pid being `pid`.
+    pub fn of(pid: i32, pidfd: BorrowedFd<'_>) -> Result<Init, Error> {
+        let inode = unique_inode(pidfd)?;
+        let start = match inode {
+            Some(_) => None,
+            None => Some(start_time(pid)?.ok_or(Error::NoProcess { pid })?),
+        };
+        Ok(Init { pid, inode, start })
+    }
+
+    /// What became of the process.
+    pub fn liveness(&self) -> Result<Liveness, Error> {
+        let pidfd: OwnedFd = match cofferdam_sys::process::pidfd_open(self.pid) {
+            Ok(fd) => fd.into(),
+            Err(cofferdam_sys::Errno::ESRCH) => return Ok(Liveness::Dead),
+            // A thread of another process has the number now: EINVAL up to Linux 6.14, ENOENT since.
+            Err(cofferdam_sys::Errno::EINVAL | cofferdam_sys::Errno::ENOENT) => return Ok(Liveness::Dead),
+            Err(errno) => return Err(Error::call(format!("pidfd_open {}", self.pid), errno)),
+        };
+        let same = match (self.inode, self.start) {
+            (Some(inode), _) => unique_inode(pidfd.as_fd())? == Some(inode),
+            (None, Some(start)) => start_time(self.pid)? == Some(start),
+            (None, None) => false,
+        };
+        if !same {
+            return Ok(Liveness::Dead);
+        }
+        if has_ended(pidfd.as_fd())? { Ok(Liveness::Zombie) } else { Ok(Liveness::Alive(pidfd)) }
+    }
+}
+
+/// Whether the process behind a pidfd has ended, all its threads included.
+pub fn has_ended(pidfd: BorrowedFd<'_>) -> Result<bool, Error> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).map_err(|errno| Error::call("poll pidfd", errno))?;
+    Ok(fds[0].any().unwrap_or(false))
+}
+
+/// A pidfd's inode number if it is the process's own: before Linux 6.9 all pidfds share one anonymous inode.
+fn unique_inode(pidfd: BorrowedFd<'_>) -> Result<Option<u64>, Error> {
+    let (magic, _) =
+        cofferdam_sys::fs::statfs(&pidfd).map_err(|errno| Error::call("fstatfs pidfd", errno))?;
+    if magic != PID_FS_MAGIC {
+        return Ok(None);
+    }
+    let stat = nix::sys::stat::fstat(pidfd).map_err(|errno| Error::call("fstat pidfd", errno))?;
+    Ok(Some(stat.st_ino))
+}
+
+/// Field 22 of `/proc/PID/stat`; none when there is no such process.
+fn start_time(pid: i32) -> Result<Option<u64>, Error> {
+    let path = format!("/proc/{pid}/stat");
+    match fs::read_to_string(&path) {
+        Ok(text) => match parse_start_time(&text) {
+            Some(start) => Ok(Some(start)),
+            None => Err(Error::call(format!("read {path}"), io::Error::from(io::ErrorKind::InvalidData))),
+        },
+        // ESRCH: it went between open and read.
+        Err(error) if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ESRCH)) => Ok(None),
+        Err(error) => Err(Error::io("read", path, error)),
+    }
+}
+
+/// The command's name (field 2) may hold blanks and brackets: counting begins behind the last bracket.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
+}
+
+/// The kernel's id of this boot, read once.
+pub fn boot_id() -> Result<&'static str, Error> {
+    static ID: OnceLock<String> = OnceLock::new();
+    if let Some(id) = ID.get() {
+        return Ok(id);
+    }
+    let path = "/proc/sys/kernel/random/boot_id";
+    let mut buffer = [0; 64];
+    let count = File::open(path)
+        .and_then(|mut file| file.read(&mut buffer))
+        .map_err(|error| Error::io("read", path, error))?;
+    let id = String::from_utf8_lossy(&buffer[..count]).trim().to_owned();
+    Ok(ID.get_or_init(|| id))
+}
+
+/// runc's rule: letters, digits and `_+-.`, not empty, and a clean path element (no `.`, no `..`).
+pub fn check_id(id: &str) -> Result<(), Error> {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(&byte);
+    if id.is_empty() {
+        return Err(Error::usage("container id cannot be empty"));
+    }
+    if id == "." || id == ".." || !id.bytes().all(legal) {
+        return Err(Error::InvalidId { id: id.into() });
+    }
+    Ok(())
+}
+
+/// The directory that holds every container's directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Root {
+    path: PathBuf,
+    sticky: bool,
+}
+
+impl Root {
+    /// A root of the caller's choice; it is made by the first [`Root::reserve`].
+    pub fn new(path: impl Into<PathBuf>) -> Root {
+        Root { path: path.into(), sticky: false }
+    }
+
+    /// `/run/cofferdam`, or for ordinary users `$XDG_RUNTIME_DIR/cofferdam`, with the sticky bit that keeps the
+    /// cleaners of such directories away.
+    pub fn by_default(rootless: bool, runtime_dir: Option<&OsStr>) -> Root {
+        match runtime_dir {
+            Some(dir) if rootless && !dir.is_empty() => {
+                Root { path: Path::new(dir).join("cofferdam"), sticky: true }
+            }
+            _ => Root::new("/run/cofferdam"),
+        }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn make(&self) -> Result<(), Error> {
+        let failed = |error| Error::io("make the state root", &self.path, error);
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(failed)?;
+        if self.sticky {
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(0o1700)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the id for a new container and locks it.
+    ///
+    /// Fails with [`Error::Exists`] when a container has it, or is being created or deleted under it.
+    pub fn reserve(&self, id: &str) -> Result<LockedHome, Error> {
+        check_id(id)?;
+        let path = self.path.join(id);
+        // Twice at most for the root, and once more when a delete finishes between mkdir and open.
+        for _ in 0..4 {
+            let fresh = match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.make()?;
+                    continue;
+                }
+                Err(error) => return Err(Error::io("make the container's directory", &path, error)),
+            };
+            let home = match Home::open(id, &path) {
+                Err(Error::NotFound { .. }) => continue,
+                opened => opened?,
+            };
+            let home = match home.try_lock() {
+                Ok(home) => home,
+                Err(Error::Busy { .. }) => break,
+                Err(Error::NotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            if home.has_state() {
+                break;
+            }
+            if !fresh {
+                // A creator died here.
+                home.empty()?;
+            }
+            return Ok(home);
+        }
+        Err(Error::Exists { id: id.into() })
+    }
+
+    /// The home of a container; [`Error::NotFound`] when there is none.
+    pub fn find(&self, id: &str) -> Result<Home, Error> {
+        check_id(id)?;
+        Home::open(id, &self.path.join(id))
+    }
+
+    /// Every id that has a directory, in alphabetical order. A root that is not there has none.
+    pub fn ids(&self) -> Result<Vec<String>, Error> {
+        let failed = |error| Error::io("read the state root", &self.path, error);
+        let entries = match fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut ids = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            if let Some(id) = entry.file_name().to_str().filter(|id| check_id(id).is_ok())
+                && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            {
+                ids.push(id.to_owned());
+            }
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+}
+
+/// A container's directory, open.
+#[derive(Debug)]
+pub struct Home {
+    id: String,
+    path: PathBuf,
+    dir: File,
+}
+
+impl Home {
+    fn open(id: &str, path: &Path) -> Result<Home, Error> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match nix::fcntl::open(path, flags, Mode::empty()) {
+            Ok(dir) => Ok(Home { id: id.into(), path: path.into(), dir: dir.into() }),
+            Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::NotFound { id: id.into() }),
+            Err(errno) => Err(Error::io("open", path, errno)),
+        }
+    }
+
+    /// The container's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The directory, for calls below it.
+    pub fn dir(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    /// Who owns the directory, and so the container.
+    pub fn owner(&self) -> Result<u32, Error> {
+        self.dir.metadata().map(|data| data.uid()).map_err(|error| Error::io("stat", &self.path, error))
+    }
+
+    /// Whether there is a state.json.
+    pub fn has_state(&self) -> bool {
+        nix::unistd::faccessat(&self.dir, STATE, nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+    }
+
+    /// Whether something has this name in the directory.
+    pub fn has(&self, name: &str) -> bool {
+        nix::unistd::faccessat(&self.dir, name, nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+    }
+
+    /// Waits until no other verb works on the container, then locks it; [`Error::NotFound`] when it was deleted meanwhile.
+    pub fn lock(self) -> Result<LockedHome, Error> {
+        self.dir.lock().map_err(|error| Error::io("lock", &self.path, error))?;
+        self.locked()
+    }
+
+    /// Locks the container, or fails with [`Error::Busy`] when another verb works on it.
+    pub fn try_lock(self) -> Result<LockedHome, Error> {
+        match self.dir.try_lock() {
+            Ok(()) => self.locked(),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy { id: self.id }),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &self.path, error)),
+        }
+    }
+
+    fn locked(self) -> Result<LockedHome, Error> {
+        let data = self.dir.metadata().map_err(|error| Error::io("stat", &self.path, error))?;
+        // A directory that was removed while we waited: another one may have its name by now.
+        if data.nlink() == 0 { Err(Error::NotFound { id: self.id }) } else { Ok(LockedHome(self)) }
+    }
+
+    /// Reads state.json; [`Error::NotFound`] when the container is not created yet, or no more there.
+    pub fn read<C: DeserializeOwned, T: DeserializeOwned>(&self) -> Result<State<C, T>, Error> {
+        let bytes = match self.read_file(STATE, MAX_STATE)? {
+            Some(bytes) => bytes,
+            None => return Err(Error::NotFound { id: self.id.clone() }),
+        };
+        let path = || self.path.join(STATE);
+        let parsed = serde_json::from_slice::<State<C, T>>(&bytes);
+        let format = match &parsed {
+            Ok(state) => state.format,
+            Err(_) => format_of(&bytes).unwrap_or(FORMAT),
+        };
+        if format != FORMAT {
+            return Err(Error::StateFormat { path: path(), found: format, known: FORMAT });
+        }
+        let state = parsed.map_err(|error| Error::StateDamaged { path: path(), why: error.to_string() })?;
+        if state.id != self.id {
+            let why = format!("it is that of container {:?}", state.id);
+            return Err(Error::StateDamaged { path: path(), why });
+        }
+        Ok(state)
+    }
+
+    /// Reads a file of the directory, at most `limit` bytes; none when it is not there.
+    pub fn read_file(&self, name: &str, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+        let failed = |error: io::Error| Error::io("read", self.path.join(name), error);
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let file = match nix::fcntl::openat(&self.dir, name, flags, Mode::empty()) {
+            Ok(file) => File::from(file),
+            Err(Errno::ENOENT) => return Ok(None),
+            Err(errno) => return Err(failed(errno.into())),
+        };
+        let size = file.metadata().map_err(failed)?.len();
+        let mut bytes = Vec::with_capacity(size.min(limit) as usize + 1);
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > limit {
+            let why = format!("it is larger than {limit} bytes");
+            return Err(Error::StateDamaged { path: self.path.join(name), why });
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// The format number of a file that does not read as a whole.
+fn format_of(bytes: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Header {
+        format: u64,
+    }
+    serde_json::from_slice::<Header>(bytes).ok().map(|header| header.format)
+}
+
+/// A container's directory that no other verb works on. The lock ends when this is dropped.
+#[derive(Debug)]
+pub struct LockedHome(Home);
+
+impl Deref for LockedHome {
+    type Target = Home;
+    fn deref(&self) -> &Home {
+        &self.0
+    }
+}
+
+impl LockedHome {
+    /// Gives the lock back and keeps the directory.
+    pub fn unlock(self) -> Result<Home, Error> {
+        self.0.dir.unlock().map_err(|error| Error::io("unlock", &self.0.path, error))?;
+        Ok(self.0)
+    }
+
+    /// Replaces state.json: a reader sees the old one or the new one, whole.
+    pub fn write<C: Serialize, T: Serialize>(&self, state: &State<C, T>) -> Result<(), Error> {
+        let mut bytes = Vec::with_capacity(2048);
+        serde_json::to_writer(&mut bytes, state).map_err(|error| Error::below("write the state", error))?;
+        self.write_file(STATE_NEW, &bytes)?;
+        let (from, to) = (self.path.join(STATE_NEW), self.path.join(STATE));
+        nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE)
+            .map_err(|errno| Error::io(format!("rename {} to", from.display()), to, errno))
+    }
+
+    /// Writes a file into the directory, mode 0600; not atomic: state.json names what counts.
+    pub fn write_file(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let failed = |error: io::Error| Error::io("write", self.path.join(name), error);
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(&self.dir, name, flags, Mode::from_bits_truncate(0o600))
+            .map_err(|errno| failed(errno.into()))?;
+        File::from(file).write_all(bytes).map_err(failed)
+    }
+
+    /// Removes a file of the directory; one that is not there is good.
+    pub fn remove_file(&self, name: &str) -> Result<(), Error> {
+        match nix::unistd::unlinkat(&self.dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(Error::io("remove", self.path.join(name), errno)),
+        }
+    }
+
+    /// Removes everything but state.json, then that.
+    fn empty(&self) -> Result<(), Error> {
+        let failed = |error| Error::io("empty", &self.path, error);
+        for entry in fs::read_dir(&self.path).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            match entry.file_type().map_err(failed)? {
+                kind if kind.is_dir() => fs::remove_dir_all(entry.path()).map_err(failed)?,
+                _ if entry.file_name() != STATE => fs::remove_file(entry.path()).map_err(failed)?,
+                _ => {}
+            }
+        }
+        self.remove_file(STATE)
+    }
+
+    /// Forgets the container: the id is free.
+    pub fn remove(self) -> Result<(), Error> {
+        self.empty()?;
+        fs::remove_dir(&self.path).map_err(|error| Error::io("remove", &self.path, error))
+    }
+}
+
+/// What `state` and `list` print of a container, in runc's order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// config.json's `ociVersion`.
+    pub oci_version: String,
+    /// The container's id.
+    pub id: String,
+    /// Init's pid; 0 when it has ended.
+    pub pid: i32,
+    /// Where it stands.
+    pub status: Status,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// Absolute path of the rootfs.
+    pub rootfs: String,
+    /// RFC 3339 with nanoseconds, UTC.
+    pub created: String,
+    /// config.json's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// The name of the user that owns the container; `list` fills it in.
+    pub owner: String,
+}
+
+impl Summary {
+    /// The summary of a container that stands at `status`.
+    pub fn of<C, T>(state: &State<C, T>, status: Status) -> Summary {
+        Summary {
+            oci_version: state.oci_version.clone(),
+            id: state.id.clone(),
+            pid: match (&state.init, status) {
+                (_, Status::Stopped) | (None, _) => 0,
+                (Some(init), _) => init.pid,
+            },
+            status,
+            bundle: state.bundle.clone(),
+            rootfs: state.rootfs.clone(),
+            created: state.created.clone(),
+            annotations: state.annotations.clone(),
+            owner: String::new(),
+        }
+    }
+}
+
+/// RFC 3339 in UTC with nanoseconds, as in `state`'s `created`.
+pub fn rfc3339_nanos(time: SystemTime) -> String {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let mut text = rfc3339(since.as_secs());
+    text.pop();
+    text + &format!(".{:09}Z", since.subsec_nanos())
+}
+
+/// RFC 3339 in UTC of seconds since 1970, as in logs: `2026-08-19T10:00:00Z`.
+///
+/// Days become a date by the civil calendar's 400-year cycle with years beginning in March (H. Hinnant, chrono-compatible
+/// low-level date algorithms).
+pub fn rfc3339(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    type Plain = State<String, ()>;
+
+    /// A root of this test's own, removed at its end.
+    struct TestRoot(Root);
+
+    impl TestRoot {
+        fn new() -> TestRoot {
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let name =
+                format!("cofferdam-state-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+            TestRoot(Root::new(std::env::temp_dir().join(name)))
+        }
+    }
+
+    impl Deref for TestRoot {
+        type Target = Root;
+        fn deref(&self) -> &Root {
+            &self.0
+        }
+    }
+
+    impl Drop for TestRoot {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(self.0.path());
+        }
+    }
+
+    fn sample(id: &str) -> Plain {
+        State {
+            format: FORMAT,
+            boot_id: boot_id().unwrap().into(),
+            oci_version: "1.3.0".into(),
+            id: id.into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: rfc3339_nanos(SystemTime::now()),
+            init: None,
+            annotations: BTreeMap::new(),
+            cgroup: "/c".into(),
+            exec: (),
+            hooks: LateHooks::default(),
+        }
+    }
+
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").stdout(Stdio::null()).spawn().unwrap()
+    }
+
+    fn identity(child: &Child) -> Init {
+        let pid = child.id() as i32;
+        let pidfd: OwnedFd = cofferdam_sys::process::pidfd_open(pid).unwrap().into();
+        Init::of(pid, pidfd.as_fd()).unwrap()
+    }
+
+    #[test]
+    fn ids_follow_runcs_rule() {
+        for good in ["a", "web_1", "a+b", "A.b-c", "...", ".hidden", "0", &"x".repeat(200)] {
+            assert!(check_id(good).is_ok(), "{good}");
+        }
+        for bad in [".", "..", "a/b", "/", "a b", "a\n", "ü", "a:b", "a\0"] {
+            let text = check_id(bad).unwrap_err().to_string();
+            assert_eq!(text, format!("invalid container ID format: {bad:?}"));
+        }
+        assert_eq!(check_id("").unwrap_err().to_string(), "container id cannot be empty");
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let root = TestRoot::new();
+        let mut state = sample("web");
+        state.annotations.insert("a".into(), "b".into());
+        state.init = Some(Init { pid: 4, inode: Some(1 << 40), start: None });
+        let home = root.reserve("web").unwrap();
+        home.write(&state).unwrap();
+        assert_eq!(home.read::<String, ()>().unwrap(), state);
+        assert_eq!(fs::metadata(home.path()).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(fs::metadata(home.path().join(STATE)).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(root.path()).unwrap().mode() & 0o7777, 0o700);
+        assert_eq!(root.ids().unwrap(), ["web"]);
+        home.remove().unwrap();
+        assert!(root.ids().unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_id_is_taken_once() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        let taken = root.reserve("web").unwrap_err().to_string();
+        assert_eq!(taken, "container with given ID already exists: web");
+        home.write(&sample("web")).unwrap();
+        drop(home);
+        let taken = root.reserve("web").unwrap_err().to_string();
+        assert_eq!(taken, "container with given ID already exists: web");
+    }
+
+    #[test]
+    fn what_a_dead_creator_left_is_taken_over() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        home.write_file(STATE_NEW, b"{\"form").unwrap();
+        home.write_file("filter", b"x").unwrap();
+        drop(home);
+        assert!(matches!(root.find("web").unwrap().read::<String, ()>(), Err(Error::NotFound { .. })));
+        let home = root.reserve("web").unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_writer_that_dies_leaves_the_old_state() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        let state = sample("web");
+        home.write(&state).unwrap();
+        home.write_file(STATE_NEW, b"{\"format\":1,\"bootId\":\"").unwrap();
+        assert_eq!(home.read::<String, ()>().unwrap(), state);
+        home.write(&state).unwrap();
+        assert!(!home.has(STATE_NEW));
+    }
+
+    #[test]
+    fn a_second_verb_waits_or_is_told() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        home.write(&sample("web")).unwrap();
+        let busy = root.find("web").unwrap().try_lock().unwrap_err().to_string();
+        assert_eq!(busy, "container \"web\" is being worked on by another process");
+        let waiting = root.find("web").unwrap();
+        let waiter = std::thread::spawn(move || waiting.lock().map(drop));
+        home.remove().unwrap();
+        assert!(matches!(waiter.join().unwrap(), Err(Error::NotFound { id }) if id == "web"));
+    }
+
+    #[test]
+    fn a_foreign_format_is_named() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        for (content, want) in [
+            (r#"{"format":7,"future":true}"#, "state format 7 is not the one this version knows (1)"),
+            (r#"{"format":1}"#, "damaged state: missing field"),
+            ("{", "damaged state: EOF"),
+        ] {
+            home.write_file(STATE, content.as_bytes()).unwrap();
+            let text = home.read::<String, ()>().unwrap_err().to_string();
+            assert!(text.contains(want), "{text}");
+        }
+        let mut state = sample("web");
+        state.format = 2;
+        home.write(&state).unwrap();
+        let text = home.read::<String, ()>().unwrap_err().to_string();
+        assert!(text.ends_with("state format 2 is not the one this version knows (1)"), "{text}");
+        home.write(&sample("other")).unwrap();
+        let text = home.read::<String, ()>().unwrap_err().to_string();
+        assert!(text.ends_with("damaged state: it is that of container \"other\""), "{text}");
+    }
+
+    #[test]
+    fn a_newer_writers_extra_fields_are_ignored() {
+        let mut value = serde_json::to_value(sample("web")).unwrap();
+        value["later"] = serde_json::json!({"x": 1});
+        assert_eq!(serde_json::from_value::<Plain>(value).unwrap().id, "web");
+    }
+
+    #[test]
+    fn what_is_read_is_bounded() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        home.write_file("big", &[b'x'; 100]).unwrap();
+        assert_eq!(home.read_file("big", 100).unwrap().unwrap().len(), 100);
+        let text = home.read_file("big", 99).unwrap_err().to_string();
+        assert!(text.ends_with("it is larger than 99 bytes"), "{text}");
+        assert!(home.read_file("none", 9).unwrap().is_none());
+    }
+
+    #[test]
+    fn init_is_alive_then_a_zombie_then_dead() {
+        let mut child = sleeper();
+        let mut state = sample("web");
+        state.init = Some(identity(&child));
+        assert!(matches!(state.liveness().unwrap(), Liveness::Alive(_)));
+        child.kill().unwrap();
+        let pidfd: OwnedFd = cofferdam_sys::process::pidfd_open(child.id() as i32).unwrap().into();
+        poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE).unwrap();
+        assert!(matches!(state.liveness().unwrap(), Liveness::Zombie));
+        child.wait().unwrap();
+        assert!(matches!(state.liveness().unwrap(), Liveness::Dead));
+    }
+
+    #[test]
+    fn a_process_with_init_s_old_pid_is_not_init() {
+        let mut child = sleeper();
+        let pid = child.id() as i32;
+        let start = start_time(pid).unwrap();
+        assert!(start.is_some());
+        let alive = |init: Init| matches!(init.liveness().unwrap(), Liveness::Alive(_));
+        assert!(alive(identity(&child)));
+        assert!(alive(Init { pid, inode: None, start }));
+        assert!(!alive(Init { pid, inode: None, start: start.map(|ticks| ticks - 1) }));
+        assert!(!alive(Init { pid, inode: Some(3), start }));
+        assert!(!alive(Init { pid, inode: None, start: None }));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(start_time(pid).unwrap(), None);
+    }
+
+    #[test]
+    fn after_a_reboot_nothing_lives() {
+        let mut child = sleeper();
+        let mut state = sample("web");
+        state.init = Some(identity(&child));
+        state.boot_id = "00000000-0000-0000-0000-000000000000".into();
+        assert!(matches!(state.liveness().unwrap(), Liveness::Dead));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn start_time_is_found_behind_an_odd_name() {
+        let stat = "12 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        assert_eq!(parse_start_time(stat), Some(4711));
+        assert_eq!(parse_start_time("12 (a S 1"), None);
+    }
+
+    #[test]
+    fn dates_are_right_across_leap_days() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_709_251_200, "2024-03-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(seconds), text);
+        }
+        let time = UNIX_EPOCH + Duration::new(1_709_251_200, 5_000_000);
+        assert_eq!(rfc3339_nanos(time), "2024-03-01T00:00:00.005000000Z");
+    }
+
+    #[test]
+    fn a_summary_has_runcs_fields_in_runcs_order() {
+        let mut state = sample("web");
+        state.created = "2024-03-01T00:00:00.005000000Z".into();
+        state.init = Some(Init { pid: 12, inode: None, start: Some(1) });
+        let text = serde_json::to_string(&Summary::of(&state, Status::Running)).unwrap();
+        assert_eq!(
+            text,
+            r#"{"ociVersion":"1.3.0","id":"web","pid":12,"status":"running","bundle":"/b","rootfs":"/b/rootfs","created":"2024-03-01T00:00:00.005000000Z","owner":""}"#
+        );
+        assert_eq!(Summary::of(&state, Status::Stopped).pid, 0);
+    }
+}
