@@ -1,0 +1,238 @@
+//! Rules with conditions on arguments: which of several rules for one call decides, and their code.
+//!
+//! **Order.** The specification does not say which rule wins when several match. runc's answer is libseccomp's: a
+//! tree that compares one half of an argument at a time, later arguments first, larger values first, whatever the
+//! order in the profile. Docker's and podman's profiles hold for that answer, so we give the same: [`Ordered`] keeps
+//! rules in the order in which such a tree would be walked. Where libseccomp refuses a rule because it contradicts an
+//! earlier one, so do we. Rules with one and the same action match in any order alike.
+//!
+//! libseccomp's tree loses or misplaces rules in corners where this list does not: it drops `a0 > 7 && a1 == 3` when
+//! `a0 > 9` is there already (it looks at the upper half alone), and for contradictory `NE`, `LT` and `LE` rules with
+//! equal upper halves it lets the rule added first decide all that differs in the upper half.
+//!
+//! **Code.** seccompiler compiles the conditions of a rule. We leave out the two jumps it puts in front of each rule
+//! (its own dispatch needs them, ours does not), and turn the halves around for big-endian architectures, which it
+//! does not know.
+
+use oci_spec::runtime::LinuxSeccompOperator as Op;
+use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+
+use crate::bpf::{ARGS, Assembler, Instruction, LOAD, Label};
+
+/// A condition on one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// Which argument, 0 to 5.
+    pub arg: u8,
+    pub op: Op,
+    /// What the argument is compared with.
+    pub value: u64,
+    /// Of `SCMP_CMP_MASKED_EQ`: the bits that are compared.
+    pub mask: u64,
+}
+
+impl Condition {
+    /// As an architecture compares it: in the lower half alone where it is not `wide`. None if it always holds, which
+    /// is so of an empty mask.
+    pub fn on(self, wide: bool) -> Option<Condition> {
+        let mask = if wide { self.mask } else { self.mask & u64::from(u32::MAX) };
+        let value = if wide { self.value } else { self.value & u64::from(u32::MAX) };
+        match self.op {
+            Op::ScmpCmpMaskedEq if mask == 0 => None,
+            Op::ScmpCmpMaskedEq => Some(Condition { value: value & mask, mask, ..self }),
+            _ => Some(Condition { value, ..self }),
+        }
+    }
+
+    fn compiled(&self, wide: bool) -> SeccompCondition {
+        let length = if wide { SeccompCmpArgLen::Qword } else { SeccompCmpArgLen::Dword };
+        let op = match self.op {
+            Op::ScmpCmpNe => SeccompCmpOp::Ne,
+            Op::ScmpCmpLt => SeccompCmpOp::Lt,
+            Op::ScmpCmpLe => SeccompCmpOp::Le,
+            Op::ScmpCmpEq => SeccompCmpOp::Eq,
+            Op::ScmpCmpGe => SeccompCmpOp::Ge,
+            Op::ScmpCmpGt => SeccompCmpOp::Gt,
+            Op::ScmpCmpMaskedEq => SeccompCmpOp::MaskedEq(self.mask),
+        };
+        SeccompCondition::new(self.arg, length, op, self.value).expect("the index was checked at the door")
+    }
+}
+
+/// A rule whose conditions must all hold, sorted by argument; there is at least one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rule {
+    pub conditions: Vec<Condition>,
+    /// `SECCOMP_RET_*` with its data.
+    pub action: u32,
+    /// Which entry of `/linux/seccomp/syscalls` it comes from.
+    pub entry: usize,
+}
+
+/// How a half of an argument is compared, once negations are turned into the other branch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Test {
+    Equal,
+    MaskedEqual,
+    Greater,
+    GreaterEqual,
+}
+
+/// A comparison in the tree.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// Twice the argument's index, one more for its upper half.
+    half: u8,
+    test: Test,
+    value: u32,
+    mask: u32,
+    /// Larger goes first among tests of one half.
+    rank: u8,
+    /// Among equal ranks the smaller value goes first (it is the narrower one).
+    ascending: bool,
+    /// The rule continues where the comparison holds, or where it does not.
+    branch: bool,
+}
+
+impl Node {
+    fn same_test(&self, other: &Node) -> bool {
+        (self.half, self.test, self.value, self.mask) == (other.half, other.test, other.value, other.mask)
+    }
+
+    fn goes_before(&self, other: &Node) -> bool {
+        if (self.half, self.rank) != (other.half, other.rank) {
+            return (self.half, self.rank) > (other.half, other.rank);
+        }
+        if other.ascending { self.value < other.value } else { self.value > other.value }
+    }
+}
+
+/// The comparisons that a rule makes, in order.
+fn path(conditions: &[Condition], wide: bool) -> Vec<Node> {
+    let mut path = Vec::with_capacity(conditions.len() * 2);
+    for condition in conditions {
+        let (rank, ascending, branch) = match condition.op {
+            Op::ScmpCmpEq | Op::ScmpCmpMaskedEq => (3, false, true),
+            Op::ScmpCmpNe => (3, false, false),
+            Op::ScmpCmpLe | Op::ScmpCmpLt => (2, true, false),
+            Op::ScmpCmpGe | Op::ScmpCmpGt => (1, false, true),
+        };
+        let (upper, lower) = match condition.op {
+            Op::ScmpCmpEq | Op::ScmpCmpNe => (Test::Equal, Test::Equal),
+            Op::ScmpCmpMaskedEq => (Test::MaskedEqual, Test::MaskedEqual),
+            Op::ScmpCmpGe | Op::ScmpCmpLt => (Test::Greater, Test::GreaterEqual),
+            Op::ScmpCmpGt | Op::ScmpCmpLe => (Test::Greater, Test::Greater),
+        };
+        let mask = if condition.op == Op::ScmpCmpMaskedEq { condition.mask } else { u64::MAX };
+        let node = |test, shift: u8, branch| Node {
+            half: condition.arg * 2 + shift / 32,
+            test,
+            value: (condition.value >> shift) as u32,
+            mask: (mask >> shift) as u32,
+            rank,
+            ascending,
+            branch,
+        };
+        if wide {
+            path.push(node(upper, 32, true));
+        }
+        path.push(node(lower, 0, branch));
+    }
+    path
+}
+
+/// Rules for one call on one architecture, the first that matches decides.
+#[derive(Debug, Default)]
+pub(crate) struct Ordered {
+    rules: Vec<(Vec<Node>, Rule)>,
+}
+
+/// Where a rule belongs among others.
+enum Place {
+    /// Before this one.
+    At(usize),
+    /// Nowhere: a rule with fewer conditions already covers it.
+    Covered,
+    /// Instead of these, all of which it covers.
+    Instead(std::ops::Range<usize>),
+}
+
+impl Ordered {
+    /// Adds a rule after those that the profile lists before it. Errs with the entry of an earlier rule that it
+    /// contradicts: the same conditions or more, and another action.
+    pub fn add(&mut self, rule: Rule, wide: bool) -> Result<(), usize> {
+        let path = path(&rule.conditions, wide);
+        match self.place(&path) {
+            Place::Covered => {}
+            Place::At(at) => self.rules.insert(at, (path, rule)),
+            Place::Instead(covered) => {
+                if let Some((_, other)) =
+                    self.rules[covered.clone()].iter().find(|(_, r)| r.action != rule.action)
+                {
+                    return Err(other.entry);
+                }
+                self.rules.splice(covered, [(path, rule)]);
+            }
+        }
+        Ok(())
+    }
+
+    /// The walk down libseccomp's tree, over a list: rules that share the beginning of their paths lie together.
+    fn place(&self, path: &[Node]) -> Place {
+        let (mut from, mut to) = (0, self.rules.len());
+        for (depth, node) in path.iter().enumerate() {
+            if from < to && self.rules[from].0.len() == depth {
+                return Place::Covered;
+            }
+            let test = |at: usize| &self.rules[at].0[depth];
+            let mut at = from;
+            loop {
+                if at == to || !test(at).same_test(node) && node.goes_before(test(at)) {
+                    return Place::At(at);
+                }
+                if test(at).same_test(node) {
+                    break;
+                }
+                at += 1;
+            }
+            // Of the rules with this comparison, those that go on where it holds lie first.
+            let end = (at..to).find(|&i| !test(i).same_test(node)).unwrap_or(to);
+            let fails = (at..end).find(|&i| !test(i).branch).unwrap_or(end);
+            (from, to) = if node.branch { (at, fails) } else { (fails, end) };
+            if from == to {
+                return Place::At(from);
+            }
+        }
+        Place::Instead(from..to)
+    }
+
+    pub fn into_rules(self) -> Vec<Rule> {
+        self.rules.into_iter().map(|(_, rule)| rule).collect()
+    }
+}
+
+/// Writes the code that tries `rules` in turn and ends the program.
+pub(crate) fn assemble(
+    rules: &[Rule],
+    otherwise: u32,
+    wide: bool,
+    big_endian: bool,
+    assembler: &mut Assembler,
+) -> Label {
+    assembler.push_return(otherwise);
+    for rule in rules.iter().rev() {
+        assembler.push_return(rule.action);
+        let conditions = rule.conditions.iter().map(|condition| condition.compiled(wide)).collect();
+        let rule = SeccompRule::new(conditions).expect("a rule without conditions is decided by its number");
+        let code: Vec<Instruction> = BpfProgram::from(rule)
+            .into_iter()
+            .skip(2)
+            .map(|i| {
+                let swap = big_endian && i.code == LOAD && i.k >= ARGS;
+                Instruction { code: i.code, jt: i.jt, jf: i.jf, k: if swap { i.k ^ 4 } else { i.k } }
+            })
+            .collect();
+        assembler.push_fragment(&code);
+    }
+    assembler.last()
+}
