@@ -33,6 +33,8 @@ pub use text::Strings;
 #[cfg(feature = "std")]
 pub mod image;
 #[cfg(feature = "std")]
+pub mod shim;
+#[cfg(feature = "std")]
 pub mod spawn;
 
 pub use errno::{Errno, Result};

@@ -1,0 +1,513 @@
+//! What a containerd shim needs beside containers: other programs with descriptors at chosen numbers, its children's ends,
+//! an allocator that gives memory back, and the mounts that containerd hands it as a root file system.
+
+use crate::{Errno, Fd, Raw, Result, Strings, call::syscall, mount, spawn::Spawned};
+use core::ffi::c_void;
+use core::sync::atomic::{AtomicI32, Ordering};
+use std::{string::String, vec::Vec};
+
+/// A program to run.
+pub struct Program<'a> {
+    /// The file to execute; no search path is consulted.
+    pub path: &'a [u8],
+    /// argv.
+    pub args: &'a Strings,
+    /// The whole environment.
+    pub env: &'a Strings,
+    /// `(number in the program, descriptor here)`: at most [`MAX_FDS`], with distinct numbers. All others must be close-on-exec.
+    pub fds: &'a [(Raw, Raw)],
+    /// Whether it leads a process group of its own.
+    pub new_group: bool,
+    /// Whether it is killed when the thread that runs it ends, as go-runc asks of the runtimes that it runs.
+    pub dies_with_thread: bool,
+}
+
+/// How many descriptors a [`Program`] can be given.
+pub const MAX_FDS: usize = 8;
+
+const STACK: usize = 32 * 1024;
+
+struct Shared<'a> {
+    program: &'a Program<'a>,
+    path: *const u8,
+    /// Errno of the child, 0 while all is well. Written by the child, read after it has executed or ended.
+    errno: AtomicI32,
+}
+
+/// Starts a program without copying page tables: the child borrows this thread's memory, which stands still until the child has
+/// executed (CLONE_VFORK). The program begins with default signal dispositions and no signal blocked.
+///
+/// # Errors
+/// Those of clone and, from the child, of fcntl, dup3, prctl and execve; E2BIG for more than [`MAX_FDS`] descriptors.
+pub fn start(program: &Program) -> Result<Spawned> {
+    if program.fds.len() > MAX_FDS {
+        return Err(Errno::E2BIG);
+    }
+    let mut path = program.path.to_vec();
+    if path.contains(&0) {
+        return Err(Errno::EINVAL);
+    }
+    path.push(0);
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
+    let mut shared = Shared { program, path: path.as_ptr(), errno: AtomicI32::new(0) };
+    let mut pidfd: Raw = -1;
+    // A handler of this process must never run in the child, where it would run on borrowed memory.
+    let mask = crate::process::block_signals()?;
+    // SAFETY: the end of the allocation; the ABI's alignment is u128's.
+    let top = unsafe { stack.as_mut_ptr().cast::<u8>().add(STACK) };
+    // SAFETY: `child` runs on `stack`, which nobody else uses, and reads `shared`; both outlive its use of them, since CLONE_VFORK
+    // suspends this thread until the child has executed or ended. The kernel writes one int to `pidfd`.
+    let pid = unsafe {
+        libc::clone(
+            child,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD,
+            (&raw mut shared).cast::<c_void>(),
+            &raw mut pidfd,
+        )
+    };
+    let failure = if pid < 0 { Some(last_errno()) } else { None };
+    let _ = crate::process::set_signal_mask(mask);
+    if let Some(errno) = failure {
+        return Err(errno);
+    }
+    let pidfd = Fd::from_raw(pidfd);
+    match shared.errno.load(Ordering::Acquire) {
+        0 => Ok(Spawned { pid, pidfd }),
+        errno => {
+            let _ = crate::process::wait(pid, false);
+            Err(Errno(errno))
+        }
+    }
+}
+
+fn last_errno() -> Errno {
+    Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The child: system calls only, nothing that allocates, locks or unwinds.
+extern "C" fn child(shared: *mut c_void) -> libc::c_int {
+    // SAFETY: the pointer that `start` passed, to a value that outlives this function.
+    let shared = unsafe { &*shared.cast::<Shared>() };
+    let errno = become_program(shared).err().unwrap_or(Errno::EIO);
+    shared.errno.store(errno.0, Ordering::Release);
+    crate::process::exit(127)
+}
+
+fn become_program(shared: &Shared) -> Result<()> {
+    let program = shared.program;
+    crate::process::reset_signal_handlers();
+    if program.new_group {
+        // SAFETY: integers only.
+        unsafe { syscall!(libc::SYS_setpgid, 0, 0) }?;
+    }
+    if program.dies_with_thread {
+        crate::process::prctl(libc::PR_SET_PDEATHSIG, [libc::SIGKILL as usize, 0, 0, 0])?;
+    }
+    // All sources move out of the targets' way first.
+    let above = program.fds.iter().map(|(number, _)| *number).max().unwrap_or(2).max(2) + 1;
+    let mut moved = [0 as Raw; MAX_FDS];
+    for (slot, (_, from)) in moved.iter_mut().zip(program.fds) {
+        // SAFETY: F_DUPFD_CLOEXEC takes integers; the table is the child's own (no CLONE_FILES).
+        *slot = unsafe { syscall!(libc::SYS_fcntl, *from, libc::F_DUPFD_CLOEXEC, above) }? as Raw;
+    }
+    for (from, (number, _)) in moved.iter().zip(program.fds) {
+        // SAFETY: integers only.
+        unsafe { syscall!(libc::SYS_dup3, *from, *number, 0) }?;
+    }
+    crate::process::set_signal_mask(0)?;
+    let (args, env) = (program.args.as_ptr(), program.env.as_ptr());
+    // SAFETY: `path` ends in NUL, the arrays in NULL, and all live in `start`'s frame or beyond.
+    unsafe { syscall!(libc::SYS_execve, shared.path, args, env) }.map(drop)
+}
+
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its pid.
+    pub pid: i32,
+    /// Its exit code, or 128 and the signal that ended it.
+    pub status: u32,
+}
+
+fn wait_id(kind: libc::idtype_t, id: i32, flags: i32) -> Result<Option<Ended>> {
+    // SAFETY: plain data, for which all zeroes is a value.
+    let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
+    loop {
+        // SAFETY: the kernel writes one siginfo to `info`; no rusage is asked for.
+        let result =
+            unsafe { syscall!(libc::SYS_waitid, kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | flags, 0) };
+        match result {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: waitid fills these fields, and with WNOHANG leaves the pid 0 when no child has ended.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if pid == 0 {
+        return Ok(None);
+    }
+    let status = if info.si_code == libc::CLD_EXITED { status } else { 128 + status };
+    Ok(Some(Ended { pid, status: status as u32 }))
+}
+
+/// Some child that has ended, which stays as it is; ECHILD when there are no children at all.
+pub fn peek_ended_child() -> Result<Option<Ended>> {
+    wait_id(libc::P_ALL, 0, libc::WNOWAIT)
+}
+
+/// Collects the child that `pidfd` stands for, if it has ended; ECHILD when it is no child of this process.
+pub fn reap(pidfd: &impl crate::AsFd) -> Result<Option<Ended>> {
+    wait_id(libc::P_PIDFD, pidfd.number(), 0)
+}
+
+/// Collects a child by its pid, if it has ended.
+pub fn reap_pid(pid: i32) -> Result<Option<Ended>> {
+    wait_id(libc::P_PID, pid, 0)
+}
+
+/// Makes glibc's allocator frugal: one arena for all threads, and freed memory above 64 KiB goes back to the kernel.
+pub fn frugal_allocator() {
+    // SAFETY: integers only; called before there are threads, as mallopt wants.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 * 1024);
+    }
+}
+
+/// Gives every free page of the allocator back to the kernel.
+pub fn trim_allocator() {
+    // SAFETY: integers only.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// `prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE)` for this process group (Linux 5.14, CONFIG_SCHED_CORE): a core-scheduling
+/// cookie that children inherit.
+pub fn create_core_scheduling_group() -> Result<()> {
+    const PR_SCHED_CORE: i32 = 62;
+    const CREATE: usize = 1;
+    const PROCESS_GROUP: usize = 2;
+    crate::process::prctl(PR_SCHED_CORE, [CREATE, 0, PROCESS_GROUP, 0]).map(drop)
+}
+
+/// A mount as containerd describes it (`containerd.types.Mount`).
+#[derive(Clone, Debug, Default)]
+pub struct Rootfs {
+    /// File system type.
+    pub fstype: String,
+    /// Device, directory to bind, or a name.
+    pub source: String,
+    /// Options as in fstab(5), and `loop`.
+    pub options: Vec<String>,
+}
+
+/// [`Rootfs::options`], told apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    flags: u64,
+    data: Vec<String>,
+    on_loop: bool,
+    direct_io: bool,
+}
+
+/// Options that are flags: name, whether it clears, bit.
+const FLAGS: &[(&str, bool, u64)] = &[
+    ("async", true, libc::MS_SYNCHRONOUS),
+    ("atime", true, libc::MS_NOATIME),
+    ("bind", false, libc::MS_BIND),
+    ("dev", true, libc::MS_NODEV),
+    ("diratime", true, libc::MS_NODIRATIME),
+    ("dirsync", false, libc::MS_DIRSYNC),
+    ("exec", true, libc::MS_NOEXEC),
+    ("mand", false, libc::MS_MANDLOCK),
+    ("noatime", false, libc::MS_NOATIME),
+    ("nodev", false, libc::MS_NODEV),
+    ("nodiratime", false, libc::MS_NODIRATIME),
+    ("noexec", false, libc::MS_NOEXEC),
+    ("nomand", true, libc::MS_MANDLOCK),
+    ("norelatime", true, libc::MS_RELATIME),
+    ("nostrictatime", true, libc::MS_STRICTATIME),
+    ("nosuid", false, libc::MS_NOSUID),
+    ("rbind", false, libc::MS_BIND | libc::MS_REC),
+    ("relatime", false, libc::MS_RELATIME),
+    ("remount", false, libc::MS_REMOUNT),
+    ("ro", false, libc::MS_RDONLY),
+    ("rw", true, libc::MS_RDONLY),
+    ("strictatime", false, libc::MS_STRICTATIME),
+    ("suid", true, libc::MS_NOSUID),
+    ("sync", false, libc::MS_SYNCHRONOUS),
+    ("shared", false, libc::MS_SHARED),
+    ("rshared", false, libc::MS_SHARED | libc::MS_REC),
+    ("private", false, libc::MS_PRIVATE),
+    ("rprivate", false, libc::MS_PRIVATE | libc::MS_REC),
+    ("slave", false, libc::MS_SLAVE),
+    ("rslave", false, libc::MS_SLAVE | libc::MS_REC),
+    ("unbindable", false, libc::MS_UNBINDABLE),
+    ("runbindable", false, libc::MS_UNBINDABLE | libc::MS_REC),
+];
+
+fn parse_options(options: &[String]) -> Options {
+    let mut parsed = Options::default();
+    for option in options {
+        match FLAGS.iter().find(|(name, ..)| name == option) {
+            Some((_, true, bit)) => parsed.flags &= !bit,
+            Some((_, false, bit)) => parsed.flags |= bit,
+            None => match option.as_str() {
+                "defaults" => {}
+                "loop" => parsed.on_loop = true,
+                "direct-io" => parsed.direct_io = true,
+                _ => parsed.data.push(option.clone()),
+            },
+        }
+    }
+    if !parsed.on_loop && parsed.direct_io {
+        parsed.data.push("direct-io".into());
+    }
+    parsed
+}
+
+/// mount(2) copies one page of options. containerd leaves 512 bytes of it for what it cannot foresee, and so do we.
+const OPTIONS_MAX: usize = 4096 - 512;
+
+/// Mounts `rootfs` on the directory `target`.
+///
+/// # Errors
+/// Those of the mount calls; EOPNOTSUPP for options that ask for id mapping, E2BIG for options that no kernel would take.
+pub fn mount_rootfs(rootfs: &Rootfs, target: &[u8]) -> Result<()> {
+    let options = parse_options(&rootfs.options);
+    if options.data.iter().any(|option| option.starts_with("uidmap=") || option.starts_with("gidmap=")) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
+    let flags = options.flags & !PROPAGATION;
+    let length = options.data.iter().map(|option| option.len() + 1).sum::<usize>();
+    let device;
+    let mut source = rootfs.source.as_bytes();
+    // The loop device is freed on its last close, so this descriptor must live until it is mounted.
+    let _held;
+    if options.on_loop {
+        let read_only = flags & libc::MS_RDONLY != 0;
+        (_held, device) = attach_loop(source, read_only, options.direct_io)?;
+        source = device.as_bytes();
+    }
+    if flags & libc::MS_REMOUNT == 0 || !options.data.is_empty() {
+        if rootfs.fstype == "overlay" && length >= OPTIONS_MAX {
+            mount_long_overlay(source, target, flags, &options.data)?;
+        } else {
+            mount::mount(source, target, rootfs.fstype.as_bytes(), flags, options.data.join(",").as_bytes())?;
+        }
+    }
+    if options.flags & PROPAGATION != 0 {
+        mount::mount(b"", target, b"", options.flags & (PROPAGATION | libc::MS_REC | libc::MS_SILENT), b"")?;
+    }
+    // A bind mount takes no flags when it is made.
+    const READ_ONLY_BIND: u64 = libc::MS_BIND | libc::MS_RDONLY;
+    if flags & READ_ONLY_BIND == READ_ONLY_BIND {
+        mount::mount(b"", target, b"", flags | libc::MS_REMOUNT, b"")?;
+    }
+    Ok(())
+}
+
+/// An overlay with more layers than a page of options can name: one fsconfig call a layer where the kernel has `lowerdir+`
+/// (Linux 6.7), else relative to the directory that the layers share.
+fn mount_long_overlay(source: &[u8], target: &[u8], flags: u64, data: &[String]) -> Result<()> {
+    match overlay_by_layers(source, target, flags, data) {
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => overlay_by_directory(source, target, flags, data),
+        other => other,
+    }
+}
+
+fn overlay_by_layers(source: &[u8], target: &[u8], flags: u64, data: &[String]) -> Result<()> {
+    let context = mount::fsopen(b"overlay")?;
+    mount::fsconfig(&context, b"source", Some(source))?;
+    if flags & libc::MS_RDONLY != 0 {
+        mount::fsconfig(&context, b"ro", None)?;
+    }
+    for option in data {
+        match option.split_once('=') {
+            Some(("lowerdir", layers)) => {
+                for layer in layers.split(':') {
+                    mount::fsconfig(&context, b"lowerdir+", Some(layer.as_bytes()))?;
+                }
+            }
+            Some((key, value)) => mount::fsconfig(&context, key.as_bytes(), Some(value.as_bytes()))?,
+            None => mount::fsconfig(&context, option.as_bytes(), None)?,
+        }
+    }
+    mount::fsconfig_create(&context)?;
+    // MOUNT_ATTR_* of the first bits are those of MS_*.
+    const SAME: u64 = libc::MS_RDONLY | libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    let mounted = mount::fsmount(&context, flags & SAME)?;
+    mount::move_mount_to(&mounted, &crate::Cwd, target)
+}
+
+/// From a thread of its own, whose working directory is not the process's: the layers' names become short.
+fn overlay_by_directory(source: &[u8], target: &[u8], flags: u64, data: &[String]) -> Result<()> {
+    let (directory, options) = shorten_layers(data).ok_or(Errno::E2BIG)?;
+    if options.len() > 4095 {
+        return Err(Errno::E2BIG);
+    }
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, || {
+            crate::process::unshare(libc::CLONE_FS as u32)?;
+            crate::fs::chdir(directory.as_bytes())?;
+            mount::mount(source, target, b"overlay", flags, options.as_bytes())
+        });
+        thread.map_err(Errno::from)?.join().unwrap_or(Err(Errno::EIO))
+    })
+}
+
+/// The directory that all lower layers share, and the options with the layers relative to it.
+fn shorten_layers(data: &[String]) -> Option<(String, String)> {
+    let layers: Vec<&str> = data.iter().find_map(|option| option.strip_prefix("lowerdir="))?.split(':').collect();
+    let first = layers.first()?;
+    let shared = layers.iter().fold(first.len(), |shared, layer| {
+        shared.min(layer.bytes().zip(first.bytes()).take_while(|(a, b)| a == b).count())
+    });
+    let directory = &first[..first[..shared].rfind('/')? + 1];
+    if directory == "/" || layers.iter().any(|layer| layer.len() <= directory.len()) {
+        return None;
+    }
+    let options: Vec<String> = data
+        .iter()
+        .map(|option| match option.strip_prefix("lowerdir=") {
+            None => option.clone(),
+            Some(_) => {
+                let layers: Vec<&str> = layers.iter().map(|layer| &layer[directory.len()..]).collect();
+                std::format!("lowerdir={}", layers.join(":"))
+            }
+        })
+        .collect();
+    Some((directory.into(), options.join(",")))
+}
+
+/// `struct loop_info64` (`include/uapi/linux/loop.h`).
+#[repr(C)]
+struct LoopInfo {
+    numbers: [u64; 5],
+    small: [u32; 4],
+    file_name: [u8; 64],
+    crypt_name: [u8; 64],
+    encrypt_key: [u8; 32],
+    init: [u64; 2],
+}
+
+/// `struct loop_config`.
+#[repr(C)]
+struct LoopConfig {
+    fd: u32,
+    block_size: u32,
+    info: LoopInfo,
+    reserved: [u64; 8],
+}
+
+/// Puts a free loop device over the file; the device and its path. It frees itself when nobody uses it any more.
+fn attach_loop(file: &[u8], read_only: bool, direct_io: bool) -> Result<(Fd, String)> {
+    const GET_FREE: u64 = 0x4c82;
+    const CONFIGURE: u64 = 0x4c0a;
+    const READ_ONLY: u32 = 1;
+    const AUTOCLEAR: u32 = 4;
+    const DIRECT_IO: u32 = 16;
+    let access = libc::O_CLOEXEC | if read_only { libc::O_RDONLY } else { libc::O_RDWR };
+    let backing = crate::fs::openat(&crate::Cwd, file, access, 0)?;
+    let control = crate::fs::openat(&crate::Cwd, b"/dev/loop-control", libc::O_RDWR | libc::O_CLOEXEC, 0)?;
+    // Between asking for a free device and taking it somebody else may have taken it (EBUSY): ask again, at most 100 times.
+    for _ in 0..100 {
+        // SAFETY: the request takes no argument.
+        let number = unsafe { syscall!(libc::SYS_ioctl, control.raw(), GET_FREE, 0) }?;
+        let path = std::format!("/dev/loop{number}");
+        let device = crate::fs::openat(&crate::Cwd, path.as_bytes(), access, 0)?;
+        // SAFETY: plain data, for which all zeroes is a value.
+        let mut config: LoopConfig = unsafe { core::mem::zeroed() };
+        config.fd = backing.raw() as u32;
+        config.info.small[3] =
+            AUTOCLEAR | if read_only { READ_ONLY } else { 0 } | if direct_io { DIRECT_IO } else { 0 };
+        let name = &file[..file.len().min(63)];
+        config.info.file_name[..name.len()].copy_from_slice(name);
+        // SAFETY: the kernel reads one loop_config (Linux 5.8), which lives across the call.
+        match unsafe { syscall!(libc::SYS_ioctl, device.raw(), CONFIGURE, &raw const config) } {
+            Ok(_) => return Ok((device, path)),
+            Err(Errno::EBUSY) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EBUSY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{string::ToString, vec};
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_program_gets_its_descriptors_at_their_numbers() {
+        let (read, write) = pipe();
+        let args = Strings::new(&["sh", "-c", "echo to five >&5; kill -TERM $$"]).unwrap();
+        let env = Strings::new::<&str>(&[]).unwrap();
+        let program = Program {
+            path: b"/bin/sh",
+            args: &args,
+            env: &env,
+            fds: &[(5, write.raw()), (3, write.raw())],
+            new_group: true,
+            dies_with_thread: true,
+        };
+        let spawned = start(&program).unwrap();
+        drop(write);
+        let mut buffer = [0; 64];
+        let n = crate::fs::read(&read, &mut buffer).unwrap();
+        assert_eq!(&buffer[..n], b"to five\n");
+        assert!(crate::process::poll_readable(&spawned.pidfd, 10_000).unwrap());
+        assert_eq!(reap(&spawned.pidfd), Ok(Some(Ended { pid: spawned.pid, status: 128 + 15 })));
+        assert_eq!(reap(&spawned.pidfd), Err(Errno::ECHILD));
+    }
+
+    fn pipe() -> (Fd, Fd) {
+        let mut pair = [0; 2];
+        // SAFETY: the kernel writes two ints.
+        unsafe { syscall!(libc::SYS_pipe2, pair.as_mut_ptr(), libc::O_CLOEXEC) }.unwrap();
+        (Fd::from_raw(pair[0]), Fd::from_raw(pair[1]))
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_of_its_start() {
+        let none = Strings::new::<&str>(&[]).unwrap();
+        let program = Program {
+            path: b"/nonexistent/program",
+            args: &none,
+            env: &none,
+            fds: &[],
+            new_group: false,
+            dies_with_thread: false,
+        };
+        assert_eq!(start(&program).err(), Some(Errno::ENOENT));
+    }
+
+    #[test]
+    fn later_options_win_and_unknown_ones_are_data() {
+        let parsed = parse_options(&strings(&["ro", "nosuid", "rw", "lowerdir=/a:/b", "loop", "direct-io"]));
+        assert_eq!(
+            parsed,
+            Options {
+                flags: libc::MS_NOSUID,
+                data: vec!["lowerdir=/a:/b".to_string()],
+                on_loop: true,
+                direct_io: true
+            }
+        );
+    }
+
+    #[test]
+    fn layers_are_named_from_their_common_directory() {
+        let data = strings(&["workdir=/s/9/work", "lowerdir=/s/12/fs:/s/1/fs"]);
+        let (directory, options) = shorten_layers(&data).unwrap();
+        assert_eq!((directory.as_str(), options.as_str()), ("/s/", "workdir=/s/9/work,lowerdir=12/fs:1/fs"));
+        assert_eq!(shorten_layers(&strings(&["lowerdir=/a/fs:/b/fs"])), None);
+    }
+}
