@@ -71,7 +71,11 @@ pub fn clear_ambient() -> Result<()> {
 
 /// `prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE)`.
 pub fn raise_ambient(capability: u32) -> Result<()> {
-    crate::process::prctl(libc::PR_CAP_AMBIENT, [libc::PR_CAP_AMBIENT_RAISE as usize, capability as usize, 0, 0]).map(drop)
+    crate::process::prctl(
+        libc::PR_CAP_AMBIENT,
+        [libc::PR_CAP_AMBIENT_RAISE as usize, capability as usize, 0, 0],
+    )
+    .map(drop)
 }
 
 /// `prctl(PR_SET_KEEPCAPS)`.

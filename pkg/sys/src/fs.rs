@@ -2,7 +2,10 @@
 
 use crate::{AsFd, Errno, Fd, Raw, Result, call::syscall, text::with_nul};
 
-pub use libc::{O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
+pub use libc::{
+    O_CLOEXEC, O_CREAT, O_DIRECTORY, O_EXCL, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR,
+    O_WRONLY,
+};
 
 /// `RESOLVE_*` of openat2 (`include/uapi/linux/openat2.h`).
 pub mod resolve {
@@ -97,7 +100,8 @@ pub fn fchmodat(dir: &impl AsFd, path: &[u8], mode: u32) -> Result<()> {
 /// `fchownat(2)` with AT_EMPTY_PATH: works for O_PATH descriptors too. `u32::MAX` leaves an id alone.
 pub fn fchown(file: &impl AsFd, uid: u32, gid: u32) -> Result<()> {
     // SAFETY: the path is a static empty string.
-    unsafe { syscall!(libc::SYS_fchownat, file.number(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) }.map(drop)
+    unsafe { syscall!(libc::SYS_fchownat, file.number(), c"".as_ptr(), uid, gid, libc::AT_EMPTY_PATH) }
+        .map(drop)
 }
 
 /// `fchownat(2)` without following a link.
@@ -154,7 +158,9 @@ pub fn stat(dir: &impl AsFd, path: &[u8]) -> Result<Stat> {
     let mut buffer: libc::statx = unsafe { core::mem::zeroed() };
     with_nul(path, |path| {
         // SAFETY: the path ends in NUL; the kernel fills the one `statx` that `buffer` is.
-        unsafe { syscall!(libc::SYS_statx, dir.number(), path, flags, libc::STATX_BASIC_STATS, &raw mut buffer) }
+        unsafe {
+            syscall!(libc::SYS_statx, dir.number(), path, flags, libc::STATX_BASIC_STATS, &raw mut buffer)
+        }
     })?;
     Ok(Stat {
         mode: u32::from(buffer.stx_mode),
@@ -246,7 +252,8 @@ pub fn close_range_on_exec(first: u32) -> Result<()> {
 /// Sets or clears close-on-exec.
 pub fn set_close_on_exec(file: &impl AsFd, on: bool) -> Result<()> {
     // SAFETY: F_SETFD takes integers.
-    unsafe { syscall!(libc::SYS_fcntl, file.number(), libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) }.map(drop)
+    unsafe { syscall!(libc::SYS_fcntl, file.number(), libc::F_SETFD, if on { libc::FD_CLOEXEC } else { 0 }) }
+        .map(drop)
 }
 
 /// `fchdir(2)`.

@@ -20,6 +20,7 @@ mod errno;
 mod fd;
 pub mod fs;
 pub mod mount;
+pub mod names;
 pub mod net;
 pub mod proc;
 pub mod process;
@@ -30,6 +31,8 @@ mod text;
 
 pub use text::Strings;
 
+#[cfg(feature = "std")]
+pub mod bpf;
 #[cfg(feature = "std")]
 pub mod image;
 #[cfg(feature = "std")]

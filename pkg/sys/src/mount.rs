@@ -3,9 +3,9 @@
 use crate::{AsFd, Fd, Raw, Result, call::syscall, text::with_nul};
 
 pub use libc::{
-    MS_BIND, MS_DIRSYNC, MS_I_VERSION, MS_LAZYTIME, MS_MANDLOCK, MS_MOVE, MS_NOATIME, MS_NODEV, MS_NODIRATIME,
-    MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE,
-    MS_STRICTATIME, MS_SYNCHRONOUS, MS_UNBINDABLE,
+    MS_BIND, MS_DIRSYNC, MS_I_VERSION, MS_LAZYTIME, MS_MANDLOCK, MS_MOVE, MS_NOATIME, MS_NODEV,
+    MS_NODIRATIME, MS_NOEXEC, MS_NOSUID, MS_PRIVATE, MS_RDONLY, MS_REC, MS_RELATIME, MS_REMOUNT, MS_SHARED,
+    MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_SYNCHRONOUS, MS_UNBINDABLE,
 };
 
 /// `MOUNT_ATTR_*` (`include/uapi/linux/mount.h`).
@@ -38,7 +38,8 @@ pub mod attr {
 pub fn fsopen(fstype: &[u8]) -> Result<Fd> {
     const FSOPEN_CLOEXEC: u32 = 1;
     // SAFETY: the name ends in NUL.
-    with_nul(fstype, |name| unsafe { syscall!(libc::SYS_fsopen, name, FSOPEN_CLOEXEC) }).map(|fd| Fd::from_raw(fd as Raw))
+    with_nul(fstype, |name| unsafe { syscall!(libc::SYS_fsopen, name, FSOPEN_CLOEXEC) })
+        .map(|fd| Fd::from_raw(fd as Raw))
 }
 
 /// `fspick(2)` of the mount that `path` is the root of.
@@ -59,7 +60,9 @@ pub fn fsconfig(context: &Fd, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         None => unsafe { syscall!(libc::SYS_fsconfig, context.raw(), SET_FLAG, key, 0, 0) },
         Some(value) => {
             // SAFETY: key and value end in NUL.
-            with_nul(value, |value| unsafe { syscall!(libc::SYS_fsconfig, context.raw(), SET_STRING, key, value, 0) })
+            with_nul(value, |value| unsafe {
+                syscall!(libc::SYS_fsconfig, context.raw(), SET_STRING, key, value, 0)
+            })
         }
     })
     .map(drop)
@@ -83,7 +86,8 @@ pub fn fsconfig_reconfigure(context: &Fd) -> Result<()> {
 pub fn fsmount(context: &Fd, attributes: u64) -> Result<Fd> {
     const FSMOUNT_CLOEXEC: u32 = 1;
     // SAFETY: integers only.
-    unsafe { syscall!(libc::SYS_fsmount, context.raw(), FSMOUNT_CLOEXEC, attributes) }.map(|fd| Fd::from_raw(fd as Raw))
+    unsafe { syscall!(libc::SYS_fsmount, context.raw(), FSMOUNT_CLOEXEC, attributes) }
+        .map(|fd| Fd::from_raw(fd as Raw))
 }
 
 /// `open_tree(2)` with OPEN_TREE_CLONE: a detached bind mount of `path` (which may be empty for `dir` itself).
@@ -155,7 +159,9 @@ pub fn mount(source: &[u8], target: &[u8], fstype: &[u8], flags: u64, data: &[u8
         with_nul(target, |target| {
             with_nul(fstype, |fstype| {
                 // SAFETY: the four strings end in NUL; the kernel copies at most a page of `data` and stops at its NUL.
-                with_nul(data, |data| unsafe { syscall!(libc::SYS_mount, source, target, fstype, flags, data) })
+                with_nul(data, |data| unsafe {
+                    syscall!(libc::SYS_mount, source, target, fstype, flags, data)
+                })
             })
         })
     })

@@ -60,7 +60,9 @@ pub fn receive_fd(socket: &impl AsFd, bytes: &mut [u8]) -> Result<(usize, Option
     message.msg_controllen = size_of::<OneFd>();
     let length = loop {
         // SAFETY: the kernel writes at most the lengths given into `bytes` and `control`.
-        match unsafe { syscall!(libc::SYS_recvmsg, socket.number(), &raw mut message, libc::MSG_CMSG_CLOEXEC) } {
+        match unsafe {
+            syscall!(libc::SYS_recvmsg, socket.number(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
+        } {
             Err(Errno::EINTR) => {}
             other => break other?,
         }
@@ -76,7 +78,8 @@ pub fn receive_fd(socket: &impl AsFd, bytes: &mut [u8]) -> Result<(usize, Option
 pub fn bring_up_loopback() -> Result<()> {
     // Any socket takes the device ioctls; unix ones are there without IPv4 too.
     // SAFETY: integers only.
-    let socket = unsafe { syscall!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }?;
+    let socket =
+        unsafe { syscall!(libc::SYS_socket, libc::AF_UNIX, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) }?;
     let socket = Fd::from_raw(socket as Raw);
     // SAFETY: plain data, for which all zeroes is a value.
     let mut request: libc::ifreq = unsafe { core::mem::zeroed() };
@@ -92,7 +95,8 @@ pub fn pty_peer(master: &impl AsFd) -> Result<Fd> {
     const TIOCGPTPEER: u32 = 0x5441;
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: integers only.
-    unsafe { syscall!(libc::SYS_ioctl, master.number(), TIOCGPTPEER, flags) }.map(|fd| Fd::from_raw(fd as Raw))
+    unsafe { syscall!(libc::SYS_ioctl, master.number(), TIOCGPTPEER, flags) }
+        .map(|fd| Fd::from_raw(fd as Raw))
 }
 
 /// Unlocks a pty (TIOCSPTLCK) and returns its number (TIOCGPTN).
@@ -141,7 +145,34 @@ pub fn peer_uid(socket: &impl AsFd) -> Result<u32> {
     let option = (libc::SOL_SOCKET, libc::SO_PEERCRED);
     // SAFETY: the kernel writes one ucred, which is three words, and its length.
     unsafe {
-        syscall!(libc::SYS_getsockopt, socket.number(), option.0, option.1, credentials.as_mut_ptr(), &raw mut length)
+        syscall!(
+            libc::SYS_getsockopt,
+            socket.number(),
+            option.0,
+            option.1,
+            credentials.as_mut_ptr(),
+            &raw mut length
+        )
     }?;
     Ok(credentials[1])
+}
+
+/// Sends all of `bytes` over a socket without SIGPIPE.
+pub fn send(socket: &impl AsFd, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        let flags = libc::MSG_NOSIGNAL;
+        // SAFETY: the kernel reads `bytes.len()` bytes; no address is given.
+        match unsafe { syscall!(libc::SYS_sendto, socket.number(), bytes.as_ptr(), bytes.len(), flags, 0, 0) }
+        {
+            Err(Errno::EINTR) => {}
+            other => bytes = &bytes[other?..],
+        }
+    }
+    Ok(())
+}
+
+/// `shutdown(SHUT_WR)`: the peer reads the end of the stream.
+pub fn shut_down_writing(socket: &impl AsFd) -> Result<()> {
+    // SAFETY: integers only.
+    unsafe { syscall!(libc::SYS_shutdown, socket.number(), libc::SHUT_WR) }.map(drop)
 }

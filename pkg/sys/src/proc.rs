@@ -18,7 +18,8 @@ impl Proc {
     /// Mounts a private procfs of the current pid namespace, or, where that is refused (a user namespace that may not see
     /// all of /proc: `mount_too_revealing`), takes the one at `/proc` after a check.
     pub fn open() -> Result<Proc> {
-        Self::private().or_else(|_| Self::adopt(fs::openat(&crate::Cwd, b"/proc", fs::O_PATH | fs::O_DIRECTORY, 0)?))
+        Self::private()
+            .or_else(|_| Self::adopt(fs::openat(&crate::Cwd, b"/proc", fs::O_PATH | fs::O_DIRECTORY, 0)?))
     }
 
     /// Mounts a private procfs.
@@ -62,7 +63,8 @@ impl Proc {
             } else {
                 part
             };
-            let flags = if last { flags | fs::O_NOFOLLOW } else { fs::O_PATH | fs::O_NOFOLLOW | fs::O_DIRECTORY };
+            let flags =
+                if last { flags | fs::O_NOFOLLOW } else { fs::O_PATH | fs::O_NOFOLLOW | fs::O_DIRECTORY };
             // thread-self reads "PID/task/TID": three components without links.
             let next = fs::openat(&at, part, flags, 0)?;
             if fs::statfs(&next)?.0 != PROC_MAGIC {

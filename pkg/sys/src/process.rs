@@ -122,7 +122,8 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
 /// `poll(2)` for reading on one descriptor, `timeout` in milliseconds (negative: no limit); whether it became readable.
 pub fn poll_readable(file: &impl AsFd, timeout: i64) -> Result<bool> {
     let mut poll = libc::pollfd { fd: file.number(), events: libc::POLLIN, revents: 0 };
-    let limit = libc::timespec { tv_sec: timeout.max(0) / 1000, tv_nsec: (timeout.max(0) % 1000) * 1_000_000 };
+    let limit =
+        libc::timespec { tv_sec: timeout.max(0) / 1000, tv_nsec: (timeout.max(0) % 1000) * 1_000_000 };
     let limit = if timeout < 0 { core::ptr::null() } else { &raw const limit };
     loop {
         // SAFETY: the kernel reads and writes the one pollfd, and reads the timespec if there is one.
@@ -142,7 +143,8 @@ pub fn block_signals() -> Result<u64> {
 pub fn set_signal_mask(mask: u64) -> Result<u64> {
     let mut old = 0u64;
     // SAFETY: the kernel's sigset is eight bytes on both architectures; it reads one and writes the other.
-    unsafe { syscall!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, 8) }.map(|_| old)
+    unsafe { syscall!(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, 8) }
+        .map(|_| old)
 }
 
 /// Gives every signal its default disposition: what execve would keep is SIG_IGN (Rust's runtime ignores SIGPIPE, callers may
@@ -161,7 +163,8 @@ pub fn reset_signal_handlers() {
 /// `signalfd4(2)` for the signals in `mask`.
 pub fn signalfd(mask: u64) -> Result<Fd> {
     // SAFETY: the kernel reads eight bytes of mask.
-    unsafe { syscall!(libc::SYS_signalfd4, -1i32, &raw const mask, 8, libc::SFD_CLOEXEC) }.map(|fd| Fd::from_raw(fd as Raw))
+    unsafe { syscall!(libc::SYS_signalfd4, -1i32, &raw const mask, 8, libc::SFD_CLOEXEC) }
+        .map(|fd| Fd::from_raw(fd as Raw))
 }
 
 /// `execve(2)`; returns only when it failed.
@@ -261,7 +264,8 @@ pub fn set_mempolicy(mode: u32, nodes: &[u8]) -> Result<()> {
 pub fn join_session_keyring(name: &[u8]) -> Result<u32> {
     const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
     // SAFETY: the name ends in NUL.
-    with_nul(name, |name| unsafe { syscall!(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) }).map(|id| id as u32)
+    with_nul(name, |name| unsafe { syscall!(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name) })
+        .map(|id| id as u32)
 }
 
 /// `keyctl(KEYCTL_DESCRIBE)`: the permission mask of a key.
@@ -269,7 +273,8 @@ pub fn keyring_permissions(key: u32) -> Result<u32> {
     const KEYCTL_DESCRIBE: u32 = 6;
     let mut buffer = [0u8; 512];
     // SAFETY: the kernel writes at most `buffer.len()` bytes.
-    let length = unsafe { syscall!(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, buffer.as_mut_ptr(), buffer.len()) }?;
+    let length =
+        unsafe { syscall!(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, buffer.as_mut_ptr(), buffer.len()) }?;
     // "keyring;uid;gid;perm;description"
     let text = &buffer[..length.min(buffer.len())];
     let field = text.split(|b| *b == b';').nth(3).ok_or(Errno::EPROTO)?;
@@ -298,4 +303,28 @@ pub fn seccomp_set_filter(filter: &[u8], flags: u32) -> Result<usize> {
     // SAFETY: `program` and the `length` instructions that it points to live across the call; the kernel copies bytes and
     // asks for no alignment.
     unsafe { syscall!(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) }
+}
+
+/// Which of two descriptors became readable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// The first, whatever the second is.
+    First,
+    /// The second alone.
+    Second,
+}
+
+/// `poll(2)` for reading on two descriptors without a limit.
+pub fn poll_two(first: &impl AsFd, second: &impl AsFd) -> Result<Ready> {
+    let entry = |fd: Raw| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut polls = [entry(first.number()), entry(second.number())];
+    loop {
+        // SAFETY: the kernel reads and writes the two pollfds; no limit, no mask.
+        match unsafe { syscall!(libc::SYS_ppoll, polls.as_mut_ptr(), 2, 0, 0, 0) } {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) if polls[0].revents != 0 => return Ok(Ready::First),
+            Ok(_) => return Ok(Ready::Second),
+        }
+    }
 }

@@ -120,7 +120,8 @@ fn become_image(spawn: &Spawn) -> Result<()> {
     }
     let (args, env) = (spawn.args.as_ptr(), spawn.env.as_ptr());
     // SAFETY: the path is static, the arrays end in NULL and live until this returns, which it does only when it failed.
-    unsafe { syscall!(libc::SYS_execveat, spawn.image.raw(), c"".as_ptr(), args, env, libc::AT_EMPTY_PATH) }.map(drop)
+    unsafe { syscall!(libc::SYS_execveat, spawn.image.raw(), c"".as_ptr(), args, env, libc::AT_EMPTY_PATH) }
+        .map(drop)
 }
 
 /// clone3, and `child(shared)` on the new stack in the child.
@@ -154,7 +155,12 @@ unsafe extern "C" fn clone_child(args: *const CloneArgs, size: usize, shared: *c
 /// As for [`clone_child`]; `top` is the end of the stack.
 #[unsafe(naked)]
 #[cfg(target_arch = "x86_64")]
-unsafe extern "C" fn old_clone_child(flags: u64, top: *mut u8, pidfd: *mut Raw, shared: *const Shared) -> isize {
+unsafe extern "C" fn old_clone_child(
+    flags: u64,
+    top: *mut u8,
+    pidfd: *mut Raw,
+    shared: *const Shared,
+) -> isize {
     naked_asm!(
         "mov r9, rcx",
         "xor r10d, r10d",
@@ -204,7 +210,12 @@ unsafe extern "C" fn clone_child(args: *const CloneArgs, size: usize, shared: *c
 /// As on x86_64.
 #[unsafe(naked)]
 #[cfg(target_arch = "aarch64")]
-unsafe extern "C" fn old_clone_child(flags: u64, top: *mut u8, pidfd: *mut Raw, shared: *const Shared) -> isize {
+unsafe extern "C" fn old_clone_child(
+    flags: u64,
+    top: *mut u8,
+    pidfd: *mut Raw,
+    shared: *const Shared,
+) -> isize {
     naked_asm!(
         "mov x5, x3",
         "mov x3, xzr",

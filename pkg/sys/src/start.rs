@@ -1,6 +1,6 @@
 //! The freestanding image's floor: entry point, allocator, memory functions, panic handler. Init has no libc.
 
-use crate::{call::syscall, process::exit};
+use crate::call::syscall;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 
@@ -60,7 +60,8 @@ pub unsafe fn arguments(stack: *const usize) -> ([&'static [u8]; 4], usize) {
     let count = unsafe { *stack }.min(args.len());
     for (i, arg) in args.iter_mut().enumerate().take(count) {
         // SAFETY: argv follows argc, and each of its strings ends in NUL and lives as long as the process.
-        *arg = unsafe { core::ffi::CStr::from_ptr((*stack.add(1 + i)) as *const core::ffi::c_char) }.to_bytes();
+        *arg =
+            unsafe { core::ffi::CStr::from_ptr((*stack.add(1 + i)) as *const core::ffi::c_char) }.to_bytes();
     }
     (args, count)
 }
@@ -242,5 +243,19 @@ mod memory {
             length += 1;
         }
         length
+    }
+}
+
+/// The precompiled `alloc` crate was built with unwinding, and names these two. Nothing here unwinds: a panic ends the process
+/// in the panic handler.
+mod unwinding {
+    #[unsafe(no_mangle)]
+    extern "C" fn _Unwind_Resume() -> ! {
+        crate::process::exit(70)
+    }
+
+    #[unsafe(no_mangle)]
+    extern "C" fn rust_eh_personality() -> ! {
+        crate::process::exit(70)
     }
 }

@@ -1,0 +1,124 @@
+//! The socket between init and whoever launched it.
+
+use crate::{At, Failure, Init, Outcome, give_up};
+use alloc::{vec, vec::Vec};
+use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot};
+use cofferdam_sys::{Errno, Fd, Result, fs, net, process};
+
+/// A program's largest size: the kernel takes no larger argv and environment either (a quarter of the stack, 6 MiB at most).
+const MOST: usize = 16 << 20;
+
+/// The socket; absent while a created container waits for its start.
+pub(crate) struct Conversation(Option<Fd>);
+
+impl Conversation {
+    pub(crate) fn new(socket: Fd) -> Conversation {
+        Conversation(Some(socket))
+    }
+
+    /// Reads length and body of the program.
+    pub(crate) fn read_program(&self) -> Result<Program> {
+        let socket = self.0.as_ref().ok_or(Errno::EBADF)?;
+        let mut length = [0u8; 4];
+        if fs::read_full(socket, &mut length)? < length.len() {
+            give_up(None);
+        }
+        let length = u32::from_le_bytes(length) as usize;
+        if length > MOST {
+            return Err(Errno::E2BIG);
+        }
+        let mut body: Vec<u8> = vec![0; length];
+        if fs::read_full(socket, &mut body)? < length {
+            give_up(None);
+        }
+        postcard::from_bytes(&body).map_err(|_| Errno::EPROTO)
+    }
+
+    fn report(&self, report: Report) -> Outcome {
+        match &self.0 {
+            Some(socket) => fs::write_all(socket, &report.to_bytes()).at(Attempt::Write),
+            None => Ok(()),
+        }
+    }
+
+    /// Says that a step failed; nobody may be there any more.
+    pub(crate) fn fail(&self, step: usize, failure: Failure) {
+        let Failure { attempt, errno, detail } = failure;
+        let _ = self.report(Report {
+            kind: ReportKind::Failed,
+            attempt,
+            step: step as u16,
+            errno: errno.0,
+            detail,
+        });
+    }
+
+    /// Says something that carries one number.
+    pub(crate) fn say(&self, kind: ReportKind, detail: i64) -> Outcome {
+        self.report(Report { kind, attempt: Attempt::None, step: 0, errno: 0, detail })
+    }
+
+    pub(crate) fn tell(&self, barrier: Barrier) -> Outcome {
+        self.say(ReportKind::AtBarrier, barrier as i64)
+    }
+
+    /// Waits for the other side's byte; ends the process when there is no other side any more.
+    pub(crate) fn wait_for(&self, barrier: Barrier) -> Outcome {
+        let byte = self.read_byte();
+        if byte == Some(barrier as u8) {
+            return Ok(());
+        }
+        match byte {
+            None => give_up(Some(barrier)),
+            Some(other) => {
+                Err(Failure { attempt: Attempt::Read, errno: Errno::EPROTO, detail: i64::from(other) })
+            }
+        }
+    }
+
+    /// One byte, or none when the other side is gone.
+    pub(crate) fn read_byte(&self) -> Option<u8> {
+        let mut byte = [0u8];
+        match self.0.as_ref().map(|socket| fs::read(socket, &mut byte)) {
+            Some(Ok(1)) => Some(byte[0]),
+            _ => None,
+        }
+    }
+}
+
+/// The byte that `start` sends; a connection that closes without it was no start.
+const GO: u8 = b's';
+/// Signals that end a process by default and that somebody may well send to a container that was never started.
+const ENDING: [i32; 9] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE,
+    libc::SIGALRM,
+    libc::SIGABRT,
+];
+
+impl Init {
+    /// Closes the creator's socket and takes the connection of the first starter that says so.
+    pub(crate) fn await_start(&mut self, listener: Slot) -> Outcome {
+        let listener = self.slot(listener)?;
+        self.conversation = Conversation(None);
+        let mask = ENDING.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
+        let signals = process::signalfd(mask).at(Attempt::Socket)?;
+        loop {
+            // Signals are blocked until the execve, and pid 1 would not die of them anyhow: a created container that
+            // is told to end does so here.
+            if process::poll_two(&listener, &signals).at(Attempt::Accept)? == process::Ready::Second {
+                process::exit(128 + libc::SIGTERM);
+            }
+            let starter = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
+            if starter.read_byte() == Some(GO) {
+                self.conversation = starter;
+                return Ok(());
+            }
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! One entry of `/mounts`: resolved, mounted, with its attributes, onto a descriptor.
+//!
+//! A mount is made detached (fsopen and fsmount, or open_tree), gets its attributes there, and is attached to a descriptor
+//! last, so that nobody sees it half made. Where a kernel or a filter around us lacks those calls, mount(2) on
+//! `self/fd/N` below the private procfs does the same in more steps.
+
+use crate::{At, Failure, Init, Outcome};
+use alloc::{format, string::String, vec::Vec};
+use cofferdam_step::{Attempt, Attributes, Create, FsOption, Mount, Propagation, Source};
+use cofferdam_sys::mount::{self, MS_BIND, MS_REC, MS_REMOUNT, MountAttr, attr};
+use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, proc::Proc, root};
+
+/// fsconfig takes strings up to 255 bytes (`fs/fsopen.c`); overlay's lower directories are longer.
+const LONGEST_OPTION: usize = 255;
+
+/// Superblock flags and the names that fsconfig has for them.
+const FLAG_NAMES: [(u64, &[u8]); 7] = [
+    (mount::MS_RDONLY, b"ro"),
+    (mount::MS_SYNCHRONOUS, b"sync"),
+    (mount::MS_DIRSYNC, b"dirsync"),
+    (mount::MS_MANDLOCK, b"mand"),
+    (mount::MS_LAZYTIME, b"lazytime"),
+    (mount::MS_I_VERSION, b"iversion"),
+    (mount::MS_SILENT, b"silent"),
+];
+
+impl Init {
+    /// A mount, or what the plan has instead when this one is not permitted.
+    pub(crate) fn mount(&mut self, mount: &Mount) -> Outcome {
+        match (self.mount_one(mount), &mount.or_else) {
+            (Err(Failure { errno: Errno::EPERM, .. }), Some(other)) => self.mount(other),
+            (outcome, _) => outcome,
+        }
+    }
+
+    fn mount_one(&mut self, mount: &Mount) -> Outcome {
+        match &mount.source {
+            Source::New { fstype, source, options, flags, inherit_mode } => {
+                // Only a directory that is there already gives its mode.
+                let inherit = *inherit_mode && self.root()?.resolve(mount.destination.as_bytes()).is_ok();
+                let target = self.target(mount, true)?;
+                let options = with_inherited_mode(options, inherit, &target)?;
+                self.mount_new(mount, fstype, source, &options, u64::from(*flags), &target)
+            }
+            Source::Bind { path, recursive } => {
+                match mount::open_tree_clone(&Cwd, path.as_bytes(), *recursive) {
+                    Ok(tree) => self.attach_tree(mount, &tree),
+                    // A filter around us without the mount interface of Linux 5.2 (a path that may not be read says EACCES).
+                    Err(Errno::ENOSYS | Errno::EPERM) => self.bind_by_path(mount, path, *recursive),
+                    Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
+                }
+            }
+            Source::Tree { slot, .. } => {
+                let tree = self.slot(*slot)?;
+                self.attach_tree(mount, &tree)
+            }
+            Source::Remount { flags, bind, options } => {
+                self.remount(mount, u64::from(*flags), *bind, options)
+            }
+        }
+    }
+
+    /// The destination as a descriptor, made where it is not there.
+    fn target(&mut self, mount: &Mount, directory: bool) -> Outcome<Fd> {
+        let path = mount.destination.as_bytes();
+        let root = self.root()?;
+        if mount.no_symlink {
+            match root.open(path, fs::O_PATH | fs::O_NOFOLLOW) {
+                Ok(found) if fs::stat(&found, b"").at(Attempt::Stat)?.is_dir() => return Ok(found),
+                Ok(_) => {
+                    return Err(Failure { attempt: Attempt::Symlinked, errno: Errno::ENOTDIR, detail: 0 });
+                }
+                Err(Errno::ENOENT) => {}
+                Err(errno) => return Err(Failure { attempt: Attempt::Resolve, errno, detail: 0 }),
+            }
+        }
+        if directory || mount.create == Create::Directory {
+            root.make_dir_all(path, 0o755).at(Attempt::MakeDir)
+        } else {
+            root.make_file(path, 0o755).at(Attempt::MakeFile)
+        }
+    }
+
+    fn mount_new(
+        &mut self,
+        mount: &Mount,
+        fstype: &str,
+        source: &str,
+        options: &[FsOption],
+        flags: u64,
+        target: &Fd,
+    ) -> Outcome {
+        let long =
+            |option: &FsOption| option.value.as_ref().is_some_and(|value| value.len() > LONGEST_OPTION);
+        if options.iter().any(long) || source.len() > LONGEST_OPTION {
+            return self.mount_new_by_path(mount, fstype, source, options, flags);
+        }
+        let context = match mount::fsopen(fstype.as_bytes()) {
+            Err(Errno::ENOSYS | Errno::EPERM) => {
+                return self.mount_new_by_path(mount, fstype, source, options, flags);
+            }
+            other => other.at(Attempt::FsOpen)?,
+        };
+        if !source.is_empty() {
+            mount::fsconfig(&context, b"source", Some(source.as_bytes())).at(Attempt::FsConfigSource)?;
+        }
+        for (index, option) in options.iter().enumerate() {
+            let value = option.value.as_ref().map(|value| value.as_bytes());
+            mount::fsconfig(&context, option.key.as_bytes(), value).map_err(|errno| Failure {
+                attempt: Attempt::FsConfig,
+                errno,
+                detail: index as i64,
+            })?;
+        }
+        for (flag, name) in FLAG_NAMES {
+            if flags & flag != 0 {
+                mount::fsconfig(&context, name, None).at(Attempt::FsConfig)?;
+            }
+        }
+        mount::fsconfig_create(&context).at(Attempt::FsConfigCreate)?;
+        // NOSYMFOLLOW came to fsmount with mount_setattr; it is set with the rest below.
+        let at_birth = mount.attributes.set & !attr::NOSYMFOLLOW;
+        let tree = mount::fsmount(&context, at_birth).at(Attempt::FsMount)?;
+        let rest = Attributes { set: mount.attributes.set & attr::NOSYMFOLLOW, clear: 0 };
+        self.dress(mount, &tree, rest)?;
+        if mount.copy_up {
+            self.copy_up(&tree, target)?;
+        }
+        mount::move_mount(&tree, target).at(Attempt::MoveMount)?;
+        self.propagate(mount, &tree)?;
+        if fstype == "proc" && self.proc.is_none() && mount.destination == "/proc" && options.is_empty() {
+            // Everything above this descriptor is procfs itself: lookups cross no mount.
+            self.proc = Some(Proc::adopt(tree).at(Attempt::Proc)?);
+        }
+        Ok(())
+    }
+
+    /// Gives a detached tree its attributes and attaches it.
+    fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
+        let directory = fs::stat(tree, b"").at(Attempt::Stat)?.is_dir();
+        let target = self.target(mount, directory)?;
+        let undressed = self.dress(mount, tree, mount.attributes);
+        if !matches!(
+            undressed,
+            Err(Failure { errno: Errno::ENOSYS | Errno::EPERM, attempt: Attempt::MountSetattr, .. })
+        ) {
+            undressed?;
+            mount::move_mount(tree, &target).at(Attempt::MoveMount)?;
+            return self.propagate(mount, tree);
+        }
+        // Linux < 5.12 has no mount_setattr: a remount of the attached mount does the same. Recursive attributes
+        // and idmaps have no older form.
+        if !mount.recursive.is_empty() || mount.idmap.is_some() {
+            return undressed;
+        }
+        mount::move_mount(tree, &target).at(Attempt::MoveMount)?;
+        self.remount_attributes(tree, mount.attributes)?;
+        self.propagate(mount, tree)
+    }
+
+    /// Attributes, recursive attributes and the idmap of a detached tree.
+    fn dress(&mut self, mount: &Mount, tree: &impl AsFd, attributes: Attributes) -> Outcome {
+        if let Some(slot) = mount.idmap {
+            let namespace = self.slot(slot)?;
+            let change =
+                MountAttr { set: attr::IDMAP, userns_fd: namespace.number() as u64, ..MountAttr::default() };
+            mount::mount_setattr(tree, mount.idmap_recursive, &change).at(Attempt::Idmap)?;
+        }
+        for (change, recursive) in [(attributes, false), (mount.recursive, true)] {
+            if !change.is_empty() {
+                let change = MountAttr { set: change.set, clear: change.clear, ..MountAttr::default() };
+                mount::mount_setattr(tree, recursive, &change).at(Attempt::MountSetattr)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Propagation goes last: a mount that is attached below a shared one becomes shared by that alone.
+    fn propagate(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
+        for how in &mount.propagation {
+            self.propagate_one(tree, *how)?;
+        }
+        Ok(())
+    }
+
+    fn propagate_one(&mut self, tree: &impl AsFd, how: Propagation) -> Outcome {
+        let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
+        match mount::mount_setattr(tree, how.recursive, &change) {
+            Err(Errno::ENOSYS | Errno::EPERM) => {
+                let flags = how.flag | if how.recursive { MS_REC } else { 0 };
+                self.mount_on(b"", tree, b"", flags, b"").at(Attempt::Propagation)
+            }
+            other => other.at(Attempt::Propagation),
+        }
+    }
+
+    /// mount(2) of a new filesystem, for what fsopen cannot.
+    fn mount_new_by_path(
+        &mut self,
+        mount: &Mount,
+        fstype: &str,
+        source: &str,
+        options: &[FsOption],
+        flags: u64,
+    ) -> Outcome {
+        let target = self.target(mount, true)?;
+        let data = joined(options);
+        let flags = flags | old_flags(mount.attributes.set);
+        self.mount_on(source.as_bytes(), &target, fstype.as_bytes(), flags, data.as_bytes())
+            .at(Attempt::Mount)?;
+        let mounted = self.root()?.open(mount.destination.as_bytes(), fs::O_PATH).at(Attempt::Resolve)?;
+        if mount.copy_up {
+            self.copy_up(&mounted, &target)?;
+        }
+        self.propagate(mount, &mounted)
+    }
+
+    /// mount(2) of a bind, for a filter around us that refuses open_tree.
+    fn bind_by_path(&mut self, mount: &Mount, path: &str, recursive: bool) -> Outcome {
+        if mount.idmap.is_some() || !mount.recursive.is_empty() {
+            return Err(Failure { attempt: Attempt::OpenTree, errno: Errno::ENOSYS, detail: 0 });
+        }
+        let source = fs::openat(&Cwd, path.as_bytes(), fs::O_PATH, 0).at(Attempt::Open)?;
+        let directory = fs::stat(&source, b"").at(Attempt::Stat)?.is_dir();
+        let target = self.target(mount, directory)?;
+        let flags = MS_BIND | if recursive { MS_REC } else { 0 };
+        self.mount_on(path.as_bytes(), &target, b"", flags, b"").at(Attempt::Mount)?;
+        let mounted = self.root()?.open(mount.destination.as_bytes(), fs::O_PATH).at(Attempt::Resolve)?;
+        self.remount_attributes(&mounted, mount.attributes)?;
+        self.propagate(mount, &mounted)
+    }
+
+    /// A `remount` entry: of the mount, or of the filesystem.
+    fn remount(&mut self, mount: &Mount, flags: u64, bind: bool, options: &[FsOption]) -> Outcome {
+        let target = self.root()?.resolve(mount.destination.as_bytes()).at(Attempt::Resolve)?;
+        if !bind {
+            let flags = MS_REMOUNT | flags | old_flags(mount.attributes.set);
+            self.mount_on(b"", &target, b"", flags, joined(options).as_bytes()).at(Attempt::Remount)?;
+        } else if !matches!(self.dress(mount, &target, mount.attributes), Ok(())) {
+            self.remount_attributes(&target, mount.attributes)?;
+        }
+        self.propagate(mount, &target)
+    }
+
+    /// Attributes of an attached mount by mount(2): all flags must be repeated, the locked ones too, or EPERM follows.
+    fn remount_attributes(&mut self, mounted: &impl AsFd, change: Attributes) -> Outcome {
+        if change.is_empty() {
+            return Ok(());
+        }
+        let flags = remount_flags(mounted, change.set, change.clear).at(Attempt::Stat)?;
+        self.mount_on(b"", mounted, b"", flags, b"").at(Attempt::Remount)
+    }
+
+    /// mount(2) whose target is a descriptor.
+    pub(crate) fn mount_on(
+        &mut self,
+        source: &[u8],
+        target: &impl AsFd,
+        fstype: &[u8],
+        flags: u64,
+        data: &[u8],
+    ) -> cofferdam_sys::Result<()> {
+        // The working directory is init's own business until ChangeDirectory.
+        let back = fs::openat(&Cwd, b".", fs::O_PATH | fs::O_DIRECTORY, 0)?;
+        let proc = self.proc().map_err(|failure| failure.errno)?;
+        fs::fchdir(proc)?;
+        let mut text = [0u8; 32];
+        let path = root::decimal_path(b"self/fd/", target.number(), &mut text);
+        let done = mount::mount(source, path, fstype, flags, data);
+        fs::fchdir(&back)?;
+        done
+    }
+
+    /// `tmpcopyup`: copies what the mount will cover into the tmpfs, by descriptors on both sides.
+    fn copy_up(&mut self, to: &impl AsFd, from: &Fd) -> Outcome {
+        let from = open_dir(from).at(Attempt::CopyUp)?;
+        let to = open_dir(to).at(Attempt::CopyUp)?;
+        copy_tree(&from, &to, 0).at(Attempt::CopyUp)
+    }
+}
+
+/// tmpfs without a mode takes the mode of the directory that it covers, as runc has it.
+fn with_inherited_mode(options: &[FsOption], inherit: bool, target: &Fd) -> Outcome<Vec<FsOption>> {
+    let mut options = options.to_vec();
+    if inherit {
+        let mode = fs::stat(target, b"").at(Attempt::Stat)?.mode & 0o7777;
+        options.push(FsOption { key: "mode".into(), value: Some(format!("{mode:o}")) });
+    }
+    Ok(options)
+}
+
+fn joined(options: &[FsOption]) -> String {
+    let mut text = String::new();
+    for option in options {
+        if !text.is_empty() {
+            text.push(',');
+        }
+        text.push_str(&option.key);
+        if let Some(value) = &option.value {
+            text.push('=');
+            text.push_str(value);
+        }
+    }
+    text
+}
+
+/// `MOUNT_ATTR_*` as mount(2)'s flags.
+fn old_flags(attributes: u64) -> u64 {
+    let mut flags = [
+        (attr::RDONLY, mount::MS_RDONLY),
+        (attr::NOSUID, mount::MS_NOSUID),
+        (attr::NODEV, mount::MS_NODEV),
+        (attr::NOEXEC, mount::MS_NOEXEC),
+        (attr::NODIRATIME, mount::MS_NODIRATIME),
+        (attr::NOSYMFOLLOW, 256),
+    ]
+    .iter()
+    .fold(0, |flags, (attribute, flag)| if attributes & attribute != 0 { flags | flag } else { flags });
+    flags |= match attributes & attr::ATIME {
+        attr::NOATIME => mount::MS_NOATIME,
+        attr::STRICTATIME => mount::MS_STRICTATIME,
+        _ => 0,
+    };
+    flags
+}
+
+/// mount(2)'s flags for a bind remount that keeps what the mount has but for a change (`ST_*` equal `MS_*` up to relatime).
+pub(crate) fn remount_flags(mounted: &impl AsFd, set: u64, clear: u64) -> cofferdam_sys::Result<u64> {
+    const ST_RELATIME: u64 = 0x1000;
+    const KEPT: u64 = mount::MS_RDONLY
+        | mount::MS_NOSUID
+        | mount::MS_NODEV
+        | mount::MS_NOEXEC
+        | mount::MS_NOATIME
+        | mount::MS_NODIRATIME;
+    let has = fs::statfs(mounted)?.1;
+    let mut flags = has & KEPT;
+    if has & ST_RELATIME != 0 {
+        flags |= mount::MS_RELATIME;
+    }
+    if clear & attr::ATIME != 0 {
+        flags &= !(mount::MS_NOATIME | mount::MS_RELATIME);
+    }
+    Ok((flags & !old_flags(clear & !attr::ATIME)) | old_flags(set) | MS_BIND | MS_REMOUNT)
+}
+
+/// A readable descriptor of a directory that is held by an `O_PATH` one.
+fn open_dir(dir: &impl AsFd) -> cofferdam_sys::Result<Fd> {
+    fs::openat(&Borrowed(dir.number()), b".", fs::O_RDONLY | fs::O_DIRECTORY, 0)
+}
+
+/// Deeper trees are refused: the depth is bounded by what a path may be long.
+const DEEPEST: usize = 2048;
+
+fn copy_tree(from: &Fd, to: &Fd, depth: usize) -> cofferdam_sys::Result<()> {
+    if depth > DEEPEST {
+        return Err(Errno::ELOOP);
+    }
+    fs::entries(from, |name| copy_entry(from, to, name, depth))
+}
+
+fn copy_entry(from: &Fd, to: &Fd, name: &[u8], depth: usize) -> cofferdam_sys::Result<()> {
+    let stat = fs::stat(from, name)?;
+    if stat.is_dir() {
+        fs::mkdirat(to, name, stat.mode & 0o7777)?;
+        let flags = fs::O_RDONLY | fs::O_DIRECTORY | fs::O_NOFOLLOW;
+        let (below, copy) = (fs::openat(from, name, flags, 0)?, fs::openat(to, name, flags, 0)?);
+        copy_tree(&below, &copy, depth + 1)?;
+    } else if stat.is_symlink() {
+        let mut buffer = [0u8; 4096];
+        fs::symlinkat(fs::readlinkat(from, name, &mut buffer)?, to, name)?;
+    } else if stat.is_file() {
+        let source = fs::openat(from, name, fs::O_RDONLY | fs::O_NOFOLLOW, 0)?;
+        let flags = fs::O_WRONLY | fs::O_CREAT | fs::O_EXCL | fs::O_NOFOLLOW;
+        let copy = fs::openat(to, name, flags, stat.mode & 0o7777)?;
+        while fs::sendfile(&copy, &source, 1 << 20)? > 0 {}
+    } else {
+        fs::mknodat(to, name, stat.mode, stat.rdev.0, stat.rdev.1)?;
+    }
+    fs::lchownat(to, name, stat.uid, stat.gid)?;
+    // chown clears set-user-id bits; a link has no mode.
+    if stat.is_symlink() { Ok(()) } else { fs::fchmodat(to, name, stat.mode & 0o7777) }
+}

@@ -1,0 +1,85 @@
+//! Joining and creating namespaces, and the names that live in them.
+
+use crate::{At, Failure, Init, Outcome, give_up};
+use alloc::format;
+use cofferdam_step::{Attempt, Namespace, Namespaces, ReportKind, Slot, TimeOffset};
+use cofferdam_sys::{Errno, cred, process};
+
+/// Makes this process one that nobody in the container may trace, read or take descriptors from until its last execve
+/// (CVE-2016-9962). The execve of the container's program undoes it.
+pub(crate) fn hide_from_ptrace() {
+    // Cannot fail: the value is valid (prctl(2)).
+    let _ = process::prctl(libc::PR_SET_DUMPABLE, [0; 4]);
+}
+
+pub(crate) fn unshare(namespaces: Namespaces) -> Outcome {
+    process::unshare(namespaces.0).at(Attempt::Unshare)
+}
+
+/// Becomes uid and gid 0 of the new user namespace. The groups stay: they are the caller's, and setgroups may be denied.
+pub(crate) fn become_root() -> Outcome {
+    cred::setgid(0).at(Attempt::Setgid)?;
+    cred::setuid(0).at(Attempt::Setuid)?;
+    hide_from_ptrace();
+    Ok(())
+}
+
+pub(crate) fn set_hostname(name: &str) -> Outcome {
+    cofferdam_sys::names::sethostname(name.as_bytes()).at(Attempt::Sethostname)
+}
+
+pub(crate) fn set_domainname(name: &str) -> Outcome {
+    cofferdam_sys::names::setdomainname(name.as_bytes()).at(Attempt::Setdomainname)
+}
+
+impl Init {
+    pub(crate) fn join_namespace(&mut self, kind: Namespace, slot: Slot) -> Outcome {
+        let file = self.slot(slot)?;
+        if kind == Namespace::User {
+            process::setns(&file, kind.clone_flag()).at(Attempt::Setns)?;
+            return become_root();
+        }
+        process::setns(&file, kind.clone_flag()).at(Attempt::Setns)
+    }
+
+    /// All namespaces of a process in one call; where the kernel or a filter refuses (Linux < 5.8), one by one.
+    pub(crate) fn join_process(&mut self, pidfd: Slot, namespaces: Namespaces) -> Outcome {
+        let pidfd = self.slot(pidfd)?;
+        hide_from_ptrace();
+        process::setns(&pidfd, namespaces.0).at(Attempt::Setns)?;
+        if namespaces.contains(Namespace::User) {
+            become_root()?;
+        }
+        // What was opened on the host's side of the mount namespace is of no more use.
+        self.root = None;
+        self.proc = None;
+        Ok(())
+    }
+
+    pub(crate) fn set_time_offsets(&mut self, offsets: &[TimeOffset]) -> Outcome {
+        let mut text = alloc::string::String::new();
+        for offset in offsets {
+            text.push_str(&format!("{} {} {}\n", offset.clock, offset.secs, offset.nanosecs));
+        }
+        self.write_own(b"self/timens_offsets", text.as_bytes())
+    }
+
+    /// The clone goes on with the list, as a sibling; this process tells its pid and ends.
+    pub(crate) fn clone_into(&mut self, namespaces: Namespaces) -> Outcome {
+        match process::fork(namespaces.0, true).at(Attempt::Clone3)? {
+            process::Forked::Child => {
+                // The procfs handle shows the pid namespace that was left behind.
+                self.proc = None;
+                if !namespaces.contains(Namespace::User) {
+                    hide_from_ptrace();
+                }
+                Ok(())
+            }
+            process::Forked::Parent(pid) => match self.conversation.say(ReportKind::Cloned, i64::from(pid)) {
+                Ok(()) => process::exit(0),
+                Err(Failure { errno: Errno::EPIPE, .. }) => give_up(None),
+                Err(failure) => Err(failure),
+            },
+        }
+    }
+}
