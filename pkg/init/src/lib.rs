@@ -67,6 +67,8 @@ pub(crate) struct Init {
     program: Vec<u8>,
     /// `HOME=…` to add.
     home: Option<String>,
+    /// Whether the host side knows that only the filter and the execve are left.
+    announced: bool,
 }
 
 /// Entry point: argv[1] is the number of the conversation's socket.
@@ -91,6 +93,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         umask: sys_process::umask(0),
         program: Vec::new(),
         home: None,
+        announced: false,
     };
     init.carry_out(&program)
 }

@@ -88,8 +88,18 @@ impl Init {
         Err(Failure { attempt: Attempt::Resolve, errno: worst, detail: 0 })
     }
 
+    /// Says that the program is next, while a filter cannot yet forbid to say so.
+    fn announce(&mut self) -> Outcome {
+        if !self.announced {
+            self.announced = true;
+            self.conversation.say(ReportKind::Executing, 0)?;
+        }
+        Ok(())
+    }
+
     /// Loads the filter; with a listener, whoever started this takes the listener from our table and sends a byte.
     pub(crate) fn load_seccomp(&mut self, filter: &[u8], flags: u32) -> Outcome {
+        self.announce()?;
         let listener = process::seccomp_set_filter(filter, flags).at(Attempt::Seccomp)?;
         if flags & NEW_LISTENER == 0 {
             return Ok(());
@@ -124,6 +134,7 @@ impl Init {
     /// Replaces init by the container's program. Nothing of init's signal state survives: what execve would keep is the mask
     /// and what is ignored.
     pub(crate) fn exec(&mut self, args: &[String], env: &[String]) -> Outcome {
+        self.announce()?;
         let args = Strings::new(args).at(Attempt::Execve)?;
         let env: Vec<&String> =
             env.iter().filter(|entry| self.home.is_none() || !entry.starts_with("HOME=")).collect();

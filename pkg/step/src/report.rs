@@ -27,6 +27,8 @@ pub enum ReportKind {
     Cloned = 3,
     /// `detail` is the number of the seccomp listener in init's descriptor table; init waits for a byte.
     SeccompListener = 4,
+    /// All that can fail with a word has been done: the stream's end now means that the program runs.
+    Executing = 5,
 }
 
 macro_rules! attempts {
@@ -153,6 +155,7 @@ impl Report {
             2 => ReportKind::AtBarrier,
             3 => ReportKind::Cloned,
             4 => ReportKind::SeccompListener,
+            5 => ReportKind::Executing,
             _ => return None,
         };
         Some(Report {
