@@ -2,5 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod launch;
+pub mod log;
 pub mod report;
 pub mod state;
