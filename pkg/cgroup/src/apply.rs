@@ -1,0 +1,250 @@
+//! Makes the writes of a [`Settings`], each by its [`How`].
+
+use nix::errno::Errno;
+
+use crate::cgroup::Cgroup;
+use crate::device_filter;
+use crate::error::CgroupError;
+use crate::file;
+use crate::translate::{AboveUsage, Settings};
+use crate::write::{How, Write};
+
+impl Cgroup {
+    /// Sets new limits on a container that exists (`update`).
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses a value; limits written before that stay.
+    pub fn apply(&self, settings: &Settings) -> Result<(), CgroupError> {
+        if let Some(check) = &settings.above_usage {
+            self.check_usage(check)?;
+        }
+        if self.unit.is_some() {
+            crate::systemd::set_properties(self, settings)?;
+        }
+        if let Some(policy) = &settings.devices {
+            device_filter::set(self, policy, false)?;
+        }
+        writes(self, &settings.writes)
+    }
+
+    // Best effort, as in runc: without a figure there is nothing to compare with.
+    fn check_usage(&self, check: &AboveUsage) -> Result<(), CgroupError> {
+        let text = self.path("memory").and_then(|path| file::read(path, "memory.current").ok());
+        let Some(usage) = text.and_then(|text| text.trim().parse::<u64>().ok()) else { return Ok(()) };
+        for (what, limit) in [("memory+swap", check.memory_swap), ("memory", check.memory)] {
+            if limit > 0 && limit.unsigned_abs() <= usage {
+                return Err(CgroupError::BelowUsage { what, limit, usage });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes the writes in order.
+pub(crate) fn writes(cgroup: &Cgroup, writes: &[Write]) -> Result<(), CgroupError> {
+    let mut put_off: Vec<&Write> = Vec::new();
+    let mut done_early: Option<&Write> = None;
+    for (index, write) in writes.iter().enumerate() {
+        if done_early.is_some_and(|early| std::ptr::eq(early, write)) {
+            continue;
+        }
+        let path = cgroup.need(&write.controller)?;
+        let bigger = writes[index + 1..]
+            .iter()
+            .find(|later| matches!(&later.how, How::BeforeIfAbove { file } if *file == write.file));
+        if let Some(bigger) = bigger
+            && is_above(path, bigger, &write.file)?
+        {
+            one(path, bigger)?;
+            done_early = Some(bigger);
+        }
+        match (one(path, write), &write.how) {
+            (Err(error), How::OrAfter { .. }) if error.is(Errno::EINVAL) => put_off.push(write),
+            (result, _) => result?,
+        }
+        while let Some(at) =
+            put_off.iter().position(|w| matches!(&w.how, How::OrAfter { file } if *file == write.file))
+        {
+            one(path, put_off.remove(at))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_above(path: &str, write: &Write, file: &str) -> Result<bool, CgroupError> {
+    let new: i64 = number(path, &write.file, &write.value)?;
+    // A new v1 cgroup reports the largest multiple of the page size, which nothing is above.
+    let text = file::read(path, file)?;
+    Ok(new == -1 || new > number(path, file, text.trim())?)
+}
+
+fn number(path: &str, file: &str, text: &str) -> Result<i64, CgroupError> {
+    text.parse().map_err(|_| {
+        let reason = format!("{text:?} is no number");
+        CgroupError::Malformed { path: file::join(path, file), reason }
+    })
+}
+
+fn one(path: &str, write: &Write) -> Result<(), CgroupError> {
+    let result = match &write.how {
+        How::KeepFirstWord => {
+            let text = file::read(path, &write.file)?;
+            let first = text.split_whitespace().next().unwrap_or("max");
+            file::write(path, &write.file, &format!("{first} {}", write.value))
+        }
+        How::Minus { file } => file::write(path, &write.file, &minus(path, write, file)?),
+        _ => file::Target::open(path, &write.file).and_then(|mut target| target.write_lines(&write.value)),
+    };
+    match (result, &write.how) {
+        (Err(error), How::IfPresent) if error.is(Errno::ENOENT) => Ok(()),
+        (Err(error), How::Else { file, value }) if error.is(Errno::ENOENT) => file::write(path, file, value),
+        (Err(error), How::Unified) if error.is_gone() || error.is_permission() => {
+            Err(explain(path, write).unwrap_or(error))
+        }
+        (Err(error), _) if error.is(Errno::EBUSY) && write.file == "memory.limit_in_bytes" => {
+            Err(in_use(path, write).unwrap_or(error))
+        }
+        (result, _) => result,
+    }
+}
+
+fn minus(path: &str, write: &Write, file: &str) -> Result<String, CgroupError> {
+    let text = file::read(path, file)?;
+    if text.trim() == "max" {
+        let reason = "unable to set swap limit without memory limit".to_owned();
+        return Err(CgroupError::Malformed { path: file::join(path, file), reason });
+    }
+    let (sum, part) = (number(path, &write.file, &write.value)?, number(path, file, text.trim())?);
+    match sum - part {
+        rest @ 0.. => Ok(rest.to_string()),
+        _ => {
+            let reason = format!("memory+swap limit {sum} should be >= memory limit {part}");
+            Err(CgroupError::Malformed { path: file::join(path, file), reason })
+        }
+    }
+}
+
+/// Says it if the controller, not the file, is what is missing.
+fn explain(path: &str, write: &Write) -> Option<CgroupError> {
+    let controllers = file::read(path, "cgroup.controllers").ok()?;
+    let there = controllers.split_whitespace().any(|c| c == write.controller) || write.controller == "cgroup";
+    (!there).then(|| CgroupError::Unavailable {
+        file: write.file.clone().into_owned(),
+        controller: write.controller.clone().into_owned(),
+    })
+}
+
+fn in_use(path: &str, write: &Write) -> Option<CgroupError> {
+    let read = |name| file::read(path, name).ok().map(|text| text.trim().to_owned());
+    Some(CgroupError::MemoryInUse {
+        limit: write.value.clone(),
+        usage: read("memory.usage_in_bytes")?,
+        peak: read("memory.max_usage_in_bytes")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cgroup::OwnDir;
+    use crate::layout::Version;
+
+    struct Fake {
+        dir: std::path::PathBuf,
+        cgroup: Cgroup,
+    }
+
+    impl Fake {
+        fn new(name: &str, files: &[(&str, &str)]) -> Fake {
+            let dir = std::env::temp_dir().join(format!("cofferdam-cgroup-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&dir).unwrap();
+            for (name, value) in files {
+                std::fs::write(dir.join(name), value).unwrap();
+            }
+            let path = dir.to_str().unwrap().to_owned();
+            let own = OwnDir { controllers: String::new(), path, existed: false };
+            Fake { dir, cgroup: Cgroup { version: Version::V2, dirs: vec![own], unit: None } }
+        }
+
+        fn read(&self, name: &str) -> String {
+            std::fs::read_to_string(self.dir.join(name)).unwrap()
+        }
+    }
+
+    impl Drop for Fake {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_missing_file_has_a_stand_in() {
+        let fake = Fake::new("else", &[("io.weight", "")]);
+        let how = How::Else { file: "io.weight".into(), value: "5001".into() };
+        writes(&fake.cgroup, &[Write::new("io", "io.bfq.weight", 505).how(how)]).unwrap();
+        assert_eq!(fake.read("io.weight"), "5001");
+    }
+
+    #[test]
+    fn a_missing_file_may_not_matter() {
+        let fake = Fake::new("present", &[]);
+        writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", "max").how(How::IfPresent)]).unwrap();
+        let error = writes(&fake.cgroup, &[Write::new("memory", "memory.max", 5)]).unwrap_err();
+        assert!(error.to_string().ends_with("/memory.max") && error.is(Errno::ENOENT), "{error}");
+    }
+
+    #[test]
+    fn a_new_period_keeps_the_quota() {
+        let fake = Fake::new("period", &[("cpu.max", "50000 100000\n")]);
+        writes(&fake.cgroup, &[Write::new("cpu", "cpu.max", 20000).how(How::KeepFirstWord)]).unwrap();
+        // A plain file keeps the tail of what was longer.
+        assert!(fake.read("cpu.max").starts_with("50000 20000"));
+    }
+
+    #[test]
+    fn swap_alone_is_counted_from_the_present_limit() {
+        let how = || How::Minus { file: "memory.max".into() };
+        let fake = Fake::new("minus", &[("memory.max", "1000\n"), ("memory.swap.max", "")]);
+        writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 1500).how(how())]).unwrap();
+        assert_eq!(fake.read("memory.swap.max"), "500");
+        let error =
+            writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 900).how(how())]).unwrap_err();
+        assert!(
+            error.to_string().ends_with("memory+swap limit 900 should be >= memory limit 1000"),
+            "{error}"
+        );
+        std::fs::write(fake.dir.join("memory.max"), "max\n").unwrap();
+        let error =
+            writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 900).how(how())]).unwrap_err();
+        assert!(error.to_string().ends_with("unable to set swap limit without memory limit"), "{error}");
+    }
+
+    #[test]
+    fn a_unified_key_without_its_controller_is_explained() {
+        let fake = Fake::new("unified", &[("cgroup.controllers", "cpu memory\n")]);
+        let write =
+            |file: &'static str, controller: &'static str| Write::new(controller, file, 1).how(How::Unified);
+        let error = writes(&fake.cgroup, &[write("hugetlb.2MB.max", "hugetlb")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unified resource \"hugetlb.2MB.max\" can't be set: controller \"hugetlb\" not available"
+        );
+        let error = writes(&fake.cgroup, &[write("memory.nonsense", "memory")]).unwrap_err();
+        assert!(error.to_string().starts_with("cgroup: open "), "{error}");
+    }
+
+    #[test]
+    fn limits_below_the_usage_are_rejected() {
+        let fake = Fake::new("usage", &[("memory.current", "4096\n"), ("memory.max", "max")]);
+        let settings = |memory, memory_swap| Settings {
+            above_usage: Some(AboveUsage { memory, memory_swap }),
+            ..Settings::default()
+        };
+        let error = fake.cgroup.apply(&settings(4096, 0)).unwrap_err();
+        assert_eq!(error.to_string(), "rejecting memory limit 4096 <= usage 4096");
+        let error = fake.cgroup.apply(&settings(8192, 100)).unwrap_err();
+        assert_eq!(error.to_string(), "rejecting memory+swap limit 100 <= usage 4096");
+        fake.cgroup.apply(&settings(4097, -1)).unwrap();
+    }
+}

@@ -1,0 +1,163 @@
+use std::io;
+
+use crate::refused::Refused;
+
+/// Why something could not be done with a control group.
+///
+/// `Display` leaves out the source; print the chain.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CgroupError {
+    /// A file or directory of a hierarchy.
+    #[error("cgroup: {action} {path}")]
+    Io {
+        /// `open`, `mkdir`, `write "50000" to` …
+        action: String,
+        /// Absolute path.
+        path: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The cgroup was there before and holds processes.
+    #[error("container's cgroup is not empty: {count} process(es) found in {path}")]
+    NotEmpty {
+        /// Absolute path of the directory.
+        path: String,
+        /// How many processes, those in sub-cgroups included.
+        count: usize,
+    },
+    /// The cgroup was there before and is frozen: whatever enters it would hang.
+    #[error("container's cgroup unexpectedly frozen: {path}")]
+    Frozen {
+        /// Absolute path of the directory.
+        path: String,
+    },
+    /// The processes of the cgroup did not stop within the time given to them.
+    #[error("unable to freeze {path}: still {state} after {tries} tries")]
+    CannotFreeze {
+        /// Absolute path of the directory.
+        path: String,
+        /// What the kernel reports, e.g. `FREEZING`.
+        state: String,
+        /// How often it was asked.
+        tries: u32,
+    },
+    /// A controller that is needed has no directory: its hierarchy is not mounted, or could not be entered.
+    #[error("cannot use the {controller} controller: the container has no cgroup in its hierarchy")]
+    NoController {
+        /// Name of the controller.
+        controller: String,
+    },
+    /// On v2 a cgroup can be unable to hold what the container needs because of its place in the tree.
+    #[error("cannot enter cgroup {path} with domain controllers: it is {state}")]
+    Threaded {
+        /// Absolute path of the directory.
+        path: String,
+        /// Content of `cgroup.type`.
+        state: String,
+    },
+    /// A file holds what it should not.
+    #[error("cgroup: {path}: {reason}")]
+    Malformed {
+        /// Absolute path of the file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A new limit is below what is in use, and config.json asks for that to be checked.
+    #[error("rejecting {what} limit {limit} <= usage {usage}")]
+    BelowUsage {
+        /// `memory` or `memory+swap`.
+        what: &'static str,
+        /// Bytes asked for.
+        limit: i64,
+        /// Bytes in use.
+        usage: u64,
+    },
+    /// The kernel could not get below the new limit.
+    #[error("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")]
+    MemoryInUse {
+        /// Bytes asked for.
+        limit: String,
+        /// Bytes in use.
+        usage: String,
+        /// Most bytes ever in use.
+        peak: String,
+    },
+    /// A key of `linux.resources.unified` whose controller does not reach the cgroup.
+    #[error("unified resource {file:?} can't be set: controller {controller:?} not available")]
+    Unavailable {
+        /// The key.
+        file: String,
+        /// Its first part.
+        controller: String,
+    },
+    /// The kernel rejected the device filter.
+    #[error("device filter of {path}: {action}")]
+    DeviceFilter {
+        /// Absolute path of the directory.
+        path: String,
+        /// The bpf(2) command.
+        action: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// After writing the rules the cgroup does not hold them.
+    #[error("{path}: the resulting device rules are not those that were asked for")]
+    DeviceRules {
+        /// Absolute path of the directory.
+        path: String,
+    },
+    /// A path to a sub-cgroup that leads out of the container's cgroup.
+    #[error("bad sub cgroup path: {path}")]
+    BadSubCgroup {
+        /// As given.
+        path: String,
+    },
+    /// systemd, or the way to it, failed.
+    #[error("systemd: {action}: {reason}")]
+    Systemd {
+        /// What was asked for.
+        action: String,
+        /// The answer.
+        reason: String,
+    },
+    /// There is no cgroup hierarchy on this host.
+    #[error("no cgroup mount found")]
+    NoCgroups,
+    /// A value of config.json that shows only now to be wrong.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+}
+
+impl CgroupError {
+    pub(crate) fn io(action: impl Into<String>, path: impl Into<String>, source: io::Error) -> Self {
+        CgroupError::Io { action: action.into(), path: path.into(), source }
+    }
+
+    /// The errno, where the kernel gave one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            CgroupError::Io { source, .. } | CgroupError::DeviceFilter { source, .. } => {
+                source.raw_os_error()
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is(&self, errno: nix::errno::Errno) -> bool {
+        self.errno() == Some(errno as i32)
+    }
+
+    /// The caller lacks the permission, in the wide sense that includes a read-only mount.
+    pub(crate) fn is_permission(&self) -> bool {
+        use nix::errno::Errno::{EACCES, EPERM, EROFS};
+        self.is(EPERM) || self.is(EACCES) || self.is(EROFS)
+    }
+
+    /// The cgroup (or the file) is gone or never was.
+    pub(crate) fn is_gone(&self) -> bool {
+        use nix::errno::Errno::{ENODEV, ENOENT};
+        self.is(ENOENT) || self.is(ENODEV)
+    }
+}
