@@ -24,7 +24,7 @@ mod rootfs;
 
 use alloc::{string::String, vec::Vec};
 use cofferdam_step::{Attempt, Barrier, Program, Slot, Step};
-use cofferdam_sys::{Borrowed, Errno, Fd, proc::Proc, process as sys_process, root::Root};
+use cofferdam_sys::{Borrowed, Errno, Fd, fs, proc::Proc, process as sys_process, root::Root};
 use conversation::Conversation;
 
 /// Why a step failed.
@@ -101,6 +101,12 @@ pub fn main(args: &[&[u8]]) -> ! {
 impl Init {
     /// All steps; the last one does not return.
     fn carry_out(&mut self, program: &Program) -> ! {
+        for cgroup in &program.cgroups {
+            if let Err(failure) = fs::write_all(&Borrowed(*cgroup), b"0").at(Attempt::EnterCgroup) {
+                self.conversation.fail(0, failure);
+                sys_process::exit(1);
+            }
+        }
         let staged = program.steps.iter().any(|step| matches!(step, Step::Clone { .. }));
         if !staged {
             namespaces::hide_from_ptrace();

@@ -32,6 +32,9 @@ pub struct Slot(pub u16);
 pub struct Program {
     /// Descriptor numbers as init has inherited them, by slot.
     pub fds: Vec<i32>,
+    /// `tasks` files of cgroup v1 hierarchies, in front of all steps: init writes `0` to each and so moves itself, which
+    /// takes no lock that stops the machine's forks (Linux 5.6); a move by `cgroup.procs` does, for an RCU grace period.
+    pub cgroups: Vec<i32>,
     /// Carried out in order; the last is [`Step::Exec`].
     pub steps: Vec<Step>,
 }

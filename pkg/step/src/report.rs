@@ -124,6 +124,7 @@ attempts! {
     HookTimeout = "wait for the hook",
     OutOfMemory = "allocate memory",
     Pty = "open the pseudo terminal",
+    EnterCgroup = "enter the cgroup",
     Panic = "run init",
 }
 

@@ -1,0 +1,48 @@
+//! The host's end of the socket to init.
+
+use cofferdam_step::{Barrier, Program, Report};
+use cofferdam_sys::{Errno, Fd, Result, fs, net};
+
+/// The socket; what init says comes out in records, what the host says goes in as bytes.
+pub(super) struct Conversation(pub(super) Fd);
+
+impl Conversation {
+    /// Sends the steps. A init that has died meanwhile shows at the next read.
+    pub(super) fn send(&self, program: &Program) -> Result<()> {
+        let mut message = vec![0; 4];
+        message = postcard::to_extend(program, message).map_err(|_| Errno::EINVAL)?;
+        let length = u32::try_from(message.len() - 4).map_err(|_| Errno::E2BIG)?;
+        message[..4].copy_from_slice(&length.to_le_bytes());
+        unless_gone(net::send(&self.0, &message))
+    }
+
+    /// Lets init pass a barrier.
+    pub(super) fn release(&self, barrier: Barrier) -> Result<()> {
+        self.answer(barrier as u8)
+    }
+
+    /// Sends one byte.
+    pub(super) fn answer(&self, byte: u8) -> Result<()> {
+        unless_gone(net::send(&self.0, &[byte]))
+    }
+
+    /// Init's next record; none when it has ended or become the container's program. EPROTO for what is no record.
+    pub(super) fn read(&self) -> Result<Option<Report>> {
+        let mut bytes = [0; Report::SIZE];
+        match fs::read_full(&self.0, &mut bytes) {
+            Ok(Report::SIZE) => Report::from_bytes(&bytes).map(Some).ok_or(Errno::EPROTO),
+            // Init died with something of ours unread.
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+            Ok(_) => Err(Errno::EPROTO),
+            Err(errno) => Err(errno),
+        }
+    }
+}
+
+/// A peer that is gone is no error here: why it is gone stands in its last record.
+fn unless_gone(result: Result<()>) -> Result<()> {
+    match result {
+        Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
+        other => other,
+    }
+}

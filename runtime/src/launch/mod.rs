@@ -1,0 +1,344 @@
+//! Carries the host's half of a plan out: opens what init inherits, places it in its cgroup, meets it at the barriers.
+//!
+//! [`road`] is how init gets there, `slots` what it takes along, `launch` below the host steps in their order. Whatever fails,
+//! nothing is left: init is killed and waited for, the cgroup is removed.
+
+mod conversation;
+mod image;
+pub mod road;
+mod slots;
+
+use crate::error::{Ending, Error};
+use crate::report::StepFailed;
+use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared};
+use cofferdam_plan::{HostStep, Plan};
+use cofferdam_spec::{Hook, IdMapping};
+use cofferdam_step::{Barrier, Program, Report, ReportKind, Step};
+use cofferdam_sys::{AsFd as _, Fd, Raw, process};
+use nix::libc;
+use road::{Departure, Traveller};
+use std::os::fd::OwnedFd;
+
+pub use slots::Given;
+
+/// What the caller does between two steps of the plan.
+pub trait Companion {
+    /// Runs hooks in the runtime's namespaces.
+    fn run_hooks(&mut self, kind: &str, hooks: &[Hook], pid: i32) -> Result<(), Error>;
+    /// Writes state and pid file; init is alive and cannot run the container's program before this returns.
+    fn commit(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error>;
+    /// Gets the listener of a seccomp filter with NOTIFY, before the program makes its first call.
+    fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error>;
+}
+
+/// What is launched, and for whom.
+pub struct Launch<'a> {
+    /// `create`, `run` or `exec`: for messages.
+    pub verb: &'static str,
+    /// The container's id: for messages.
+    pub id: &'a str,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What fills the slots that only the caller can fill.
+    pub given: Given<'a>,
+    /// What becomes stdin, stdout and stderr; none keeps this process's.
+    pub stdio: Option<[Raw; 3]>,
+    /// Forgives cgroup errors.
+    pub rootless: bool,
+    /// A cgroup that is there already (exec).
+    pub join: Option<JoinCgroup<'a>>,
+    /// Descriptors from 3 on that the container's program inherits.
+    pub preserve_fds: u32,
+}
+
+/// How an exec gets into the container's cgroup.
+pub struct JoinCgroup<'a> {
+    /// The container's.
+    pub cgroup: &'a Cgroup,
+    /// The container's first process, which knows where a v2 container has gone.
+    pub init: i32,
+    /// `--cgroup [controllers:]path`
+    pub subs: &'a [(Option<&'a str>, &'a str)],
+}
+
+/// A process that was launched; it is this process's child.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its pid.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+    /// The cgroup that was made for it.
+    pub cgroup: Option<Cgroup>,
+}
+
+/// Carries the plan out. On return the container waits for its start (create), or its program runs (run, exec).
+///
+/// # Errors
+/// The first failure, as a sentence; nothing is left of the container.
+pub fn launch(launch: &Launch, companion: &mut dyn Companion) -> Result<Launched, Error> {
+    let mut journey = Journey::new(launch);
+    match journey.travel(companion) {
+        Ok(()) => journey.launched(),
+        Err(error) => {
+            let error = journey.explain(error);
+            journey.turn_back();
+            Err(error)
+        }
+    }
+}
+
+/// A launch that is under way.
+struct Journey<'a> {
+    launch: &'a Launch<'a>,
+    prepared: Option<Prepared<'a>>,
+    cgroup: Option<Cgroup>,
+    traveller: Option<Traveller>,
+    /// Init was born in its v2 cgroup, or is told to enter the v1 hierarchies by itself.
+    enters_by_itself: bool,
+    /// Init has said that only the execve is left.
+    executing: bool,
+}
+
+impl<'a> Journey<'a> {
+    fn new(launch: &'a Launch<'a>) -> Journey<'a> {
+        Journey {
+            launch,
+            prepared: None,
+            cgroup: None,
+            traveller: None,
+            enters_by_itself: false,
+            executing: false,
+        }
+    }
+
+    fn travel(&mut self, companion: &mut dyn Companion) -> Result<(), Error> {
+        for step in &self.launch.plan.host {
+            self.step(step, companion)?;
+        }
+        // A created container waits behind its last barrier; everything else runs its program now.
+        let waits = self.launch.plan.init.iter().any(|step| matches!(step, Step::AwaitStart { .. }));
+        if waits { Ok(()) } else { self.see_off(companion) }
+    }
+
+    fn step(&mut self, step: &'a HostStep, companion: &mut dyn Companion) -> Result<(), Error> {
+        match step {
+            HostStep::PrepareCgroup { placement, settings, owner } => {
+                let options = CgroupOptions { rootless: self.launch.rootless, owner: *owner };
+                let prepared = Cgroup::prepare(placement, settings, &options)
+                    .map_err(|error| Error::below("prepare the cgroup", error))?;
+                self.prepared = Some(prepared);
+                Ok(())
+            }
+            HostStep::Spawn => self.spawn(),
+            HostStep::EnterCgroup => self.enter_cgroup(),
+            HostStep::MapIds { uid, gid, deny_setgroups } => {
+                map_ids(self.traveller()?.pid, uid, gid, *deny_setgroups)
+            }
+            HostStep::SetOomScoreAdj { value } => {
+                let path = format!("/proc/{}/oom_score_adj", self.traveller()?.pid);
+                std::fs::write(&path, value.to_string()).map_err(|error| Error::io("write", path, error))
+            }
+            HostStep::SetRlimits { limits } => {
+                let pid = self.traveller()?.pid;
+                limits.iter().try_for_each(|limit| {
+                    process::prlimit(pid, limit.resource, limit.soft, limit.hard)
+                        .map_err(|errno| Error::call(format!("set rlimit {}", limit.resource), errno))
+                })
+            }
+            HostStep::Release(barrier) => {
+                let sent = self.traveller()?.conversation.release(*barrier);
+                sent.map_err(|errno| Error::call("speak to init", errno))
+            }
+            HostStep::Await(barrier) => self.await_barrier(*barrier),
+            HostStep::RunHooks { kind, hooks } => companion.run_hooks(kind, hooks, self.traveller()?.pid),
+            HostStep::Commit => {
+                let traveller = self.traveller.as_ref().ok_or_else(no_init)?;
+                companion.commit(traveller.pid, &traveller.pidfd, self.cgroup.as_ref())
+            }
+        }
+    }
+
+    fn spawn(&mut self) -> Result<(), Error> {
+        let Launch { plan, given, stdio, preserve_fds, .. } = self.launch;
+        let slots = slots::open(&plan.slots, given)?;
+        let entries = self.cgroup_entries()?;
+        let (born_in, _held) = self.birth_cgroup()?;
+        let mut inherit = road::numbers(&slots);
+        inherit.extend(entries.iter().map(Fd::raw));
+        // What the caller wants to pass on need not be close-on-exec: callers differ.
+        inherit.extend((3..3 + *preserve_fds).map(|fd| fd as Raw));
+        let program = Program {
+            fds: road::numbers(&slots),
+            cgroups: entries.iter().map(Fd::raw).collect(),
+            steps: plan.init.clone(),
+        };
+        let departure = Departure {
+            staged: plan.road.staged,
+            namespaces: plan.road.clone,
+            pid_namespace: plan.road.join_pid.and_then(|slot| slots.get(usize::from(slot.0))),
+            cgroup: born_in,
+            inherit: &inherit,
+            stdio: *stdio,
+        };
+        let mut traveller =
+            road::depart(&departure, &program).map_err(|errno| Error::call("spawn init", errno))?;
+        let arrived = if plan.road.staged { traveller.arrive() } else { Ok(()) };
+        self.traveller = Some(traveller);
+        arrived.map_err(|report| self.failure(report))
+    }
+
+    /// The v1 hierarchies that init enters by itself.
+    fn cgroup_entries(&mut self) -> Result<Vec<Fd>, Error> {
+        let failed = |error| Error::below("open the cgroup", error);
+        let fds = match (&self.prepared, &self.launch.join) {
+            (Some(prepared), _) if prepared.can_enter_by_itself() => {
+                self.enters_by_itself = true;
+                prepared.self_entry().map_err(failed)?
+            }
+            (None, Some(join)) if join.subs.is_empty() => {
+                self.enters_by_itself = join.cgroup.unified_path().is_none();
+                if self.enters_by_itself { join.cgroup.self_entry().map_err(failed)? } else { Vec::new() }
+            }
+            _ => Vec::new(),
+        };
+        Ok(fds.into_iter().map(Fd::from).collect())
+    }
+
+    /// The v2 directory that init is born in, and what keeps it open.
+    fn birth_cgroup(&self) -> Result<(Option<Raw>, Option<OwnedFd>), Error> {
+        Ok((self.prepared.as_ref().and_then(|prepared| prepared.clone_dir()).map(|dir| dir.number()), None))
+    }
+
+    fn enter_cgroup(&mut self) -> Result<(), Error> {
+        let pid = self.traveller()?.pid;
+        if let Some(prepared) = self.prepared.take() {
+            let born_in = prepared.clone_dir().is_some();
+            let entered = if self.enters_by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
+            self.cgroup = Some(entered.map_err(|error| Error::below("enter the cgroup", error))?);
+            return Ok(());
+        }
+        match &self.launch.join {
+            Some(_) if self.enters_by_itself => Ok(()),
+            Some(join) if join.subs.is_empty() => join.cgroup.join(pid, Some(join.init)),
+            Some(join) => join.cgroup.join_sub(pid, join.subs),
+            None => Ok(()),
+        }
+        .map_err(|error| Error::below("enter the container's cgroup", error))
+    }
+
+    fn await_barrier(&mut self, barrier: Barrier) -> Result<(), Error> {
+        match self.next()? {
+            Some(Report { kind: ReportKind::AtBarrier, detail, .. }) if detail == barrier as i64 => Ok(()),
+            other => Err(self.failure(other)),
+        }
+    }
+
+    /// Waits until the program runs.
+    fn see_off(&mut self, companion: &mut dyn Companion) -> Result<(), Error> {
+        loop {
+            match self.next()? {
+                Some(Report { kind: ReportKind::Executing, .. }) => self.executing = true,
+                Some(Report { kind: ReportKind::SeccompListener, detail, .. }) => {
+                    let traveller = self.traveller()?;
+                    let taken = traveller.take_fd(detail as Raw);
+                    let listener = taken.map_err(|errno| Error::call("take the seccomp listener", errno))?;
+                    companion.seccomp_listener(traveller.pid, listener)?;
+                    let answered = self.traveller()?.conversation.answer(0);
+                    answered.map_err(|errno| Error::call("speak to init", errno))?;
+                }
+                None if self.executing => return Ok(()),
+                other => return Err(self.failure(other)),
+            }
+        }
+    }
+
+    fn next(&self) -> Result<Option<Report>, Error> {
+        self.traveller()?.conversation.read().map_err(|errno| Error::call("listen to init", errno))
+    }
+
+    fn traveller(&self) -> Result<&Traveller, Error> {
+        self.traveller.as_ref().ok_or_else(no_init)
+    }
+
+    /// What a report that was not hoped for means.
+    fn failure(&self, report: Option<Report>) -> Error {
+        let Launch { verb, id, plan, .. } = *self.launch;
+        match report {
+            Some(report) if report.kind == ReportKind::Failed => {
+                StepFailed::new(verb, id, &plan.init, report).into()
+            }
+            Some(report) => Error::Unsupported(format!("{verb} {id}: init said {:?} out of turn", report.kind)),
+            None => Error::InitDied {
+                verb,
+                id: id.into(),
+                end: self.traveller.as_ref().map_or(Ending::Unknown, |traveller| ending(traveller.pid)),
+                at: "an unknown".into(),
+                hint: Some("a process that dies without a word was mostly killed for memory: see memory.limit"),
+            },
+        }
+    }
+
+    /// A failure on the host's side may be the consequence of one in init, which says more.
+    fn explain(&self, error: Error) -> Error {
+        let Some(traveller) = &self.traveller else { return error };
+        if matches!(error, Error::StepFailed(_) | Error::InitDied { .. } | Error::HookFailed { .. }) {
+            return error;
+        }
+        match process::poll_readable(&traveller.conversation.0, 0) {
+            Ok(true) => match traveller.conversation.read() {
+                Ok(Some(report)) if report.kind == ReportKind::Failed => self.failure(Some(report)),
+                _ => error,
+            },
+            _ => error,
+        }
+    }
+
+    fn turn_back(&mut self) {
+        if let Some(traveller) = &self.traveller {
+            traveller.end();
+        }
+        // What is only prepared removes itself; members first, for a cgroup with processes stays.
+        if let Some(cgroup) = &self.cgroup {
+            let _ = cgroup.kill_all(libc::SIGKILL);
+            if let Err(error) = cgroup.remove() {
+                tracing::warn!(%error, "cannot remove the cgroup of a failed container");
+            }
+        }
+        self.prepared = None;
+    }
+
+    fn launched(self) -> Result<Launched, Error> {
+        let traveller = self.traveller.ok_or_else(no_init)?;
+        Ok(Launched { pid: traveller.pid, pidfd: traveller.pidfd.into(), cgroup: self.cgroup })
+    }
+}
+
+fn no_init() -> Error {
+    Error::Unsupported("the plan speaks to init before it spawns it".into())
+}
+
+/// How a child ended; it is waited for.
+fn ending(pid: i32) -> Ending {
+    match process::wait(pid, false) {
+        Ok(Some(status)) if libc::WIFSIGNALED(status) => Ending::Killed(libc::WTERMSIG(status)),
+        Ok(Some(status)) => Ending::Exited(libc::WEXITSTATUS(status)),
+        _ => Ending::Unknown,
+    }
+}
+
+/// Writes the maps of a process that waits for them.
+fn map_ids(pid: i32, uid: &[IdMapping], gid: &[IdMapping], deny_setgroups: bool) -> Result<(), Error> {
+    let write = |name: &str, text: &str| {
+        let path = format!("/proc/{pid}/{name}");
+        std::fs::write(&path, text).map_err(|error| Error::io("write", path, error))
+    };
+    if deny_setgroups {
+        write("setgroups", "deny")?;
+    }
+    for (name, map) in [("gid_map", gid), ("uid_map", uid)] {
+        let lines = map.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size));
+        write(name, &lines.collect::<String>())?;
+    }
+    Ok(())
+}

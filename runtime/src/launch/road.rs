@@ -1,0 +1,133 @@
+//! The road into the container: one clone, one execve, then init's steps.
+//!
+//! **Direct** (no user or time namespace is involved): this thread's clone3 carries every new namespace, the child executes
+//! the sealed image and is the container's pid 1 already. A pid namespace that is joined is made this thread's choice for
+//! its children for the length of the clone.
+//!
+//! **Staged**: the sealed image runs in the host's namespaces first, joins what must be joined, and clones once more with
+//! CLONE_PARENT: an execve in a new user namespace would cost the capabilities in it (there is no uid 0 before the maps
+//! are written), and a time namespace takes effect for children only.
+
+use super::conversation::Conversation;
+use super::image;
+use cofferdam_step::{Namespace, Namespaces, Program, Report, ReportKind};
+use cofferdam_sys::spawn::{Spawn, spawn};
+use cofferdam_sys::{Borrowed, Errno, Fd, Raw, Result, Strings, net, process};
+
+/// How init is started.
+pub struct Departure<'a> {
+    /// Whether the first process clones the container's.
+    pub staged: bool,
+    /// What the first clone makes new; nothing when staged.
+    pub namespaces: Namespaces,
+    /// A pid namespace that the child is born in.
+    pub pid_namespace: Option<&'a Fd>,
+    /// A cgroup v2 directory that the child is born in.
+    pub cgroup: Option<Raw>,
+    /// Descriptors that init inherits.
+    pub inherit: &'a [Raw],
+    /// What becomes stdin, stdout and stderr; none keeps this process's.
+    pub stdio: Option<[Raw; 3]>,
+}
+
+/// Init on its way.
+pub struct Traveller {
+    /// The container's process, or with [`Departure::staged`] the one that will clone it.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: Fd,
+    pub(super) conversation: Conversation,
+}
+
+/// Starts init and sends it its steps.
+///
+/// # Errors
+/// Those of memfd_create, socketpair, setns, clone3, execveat.
+pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
+    let image = image::sealed()?;
+    let (ours, theirs) = net::socketpair()?;
+    let inherit: Vec<Raw> = departure.inherit.iter().copied().chain([theirs.raw()]).collect();
+    let args = Strings::new(&["cofferdam-init", &theirs.raw().to_string()])?;
+    let env = Strings::new::<&str>(&[])?;
+    let child = Spawn {
+        image: &image,
+        namespaces: departure.namespaces.0,
+        cgroup: departure.cgroup,
+        args: &args,
+        env: &env,
+        inherit: &inherit,
+        stdio: departure.stdio,
+    };
+    let spawned = match departure.pid_namespace {
+        None => spawn(&child)?,
+        Some(namespace) => in_pid_namespace(namespace, || spawn(&child))?,
+    };
+    let traveller = Traveller { pid: spawned.pid, pidfd: spawned.pidfd, conversation: Conversation(ours) };
+    match traveller.conversation.send(program) {
+        Ok(()) => Ok(traveller),
+        Err(errno) => {
+            traveller.end();
+            Err(errno)
+        }
+    }
+}
+
+/// Makes a pid namespace the one of this thread's next children, and undoes it: the thread may be the shim's.
+fn in_pid_namespace<T>(namespace: &Fd, then: impl FnOnce() -> Result<T>) -> Result<T> {
+    let kind = Namespace::Pid.clone_flag();
+    let own = cofferdam_sys::fs::openat(&cofferdam_sys::Cwd, b"/proc/thread-self/ns/pid", 0, 0)?;
+    process::setns(namespace, kind)?;
+    let done = then();
+    process::setns(&own, kind)?;
+    done
+}
+
+impl Traveller {
+    /// With [`Departure::staged`]: waits until the container's process is there and becomes its traveller.
+    ///
+    /// # Errors
+    /// The report of a step that failed, or none if the first process died without one.
+    pub fn arrive(&mut self) -> std::result::Result<(), Option<Report>> {
+        match self.conversation.read() {
+            Ok(Some(Report { kind: ReportKind::Cloned, detail, .. })) => {
+                // The clone is this process's child and nobody has waited for it: the pid is its own.
+                let pid = detail as i32;
+                let pidfd = process::pidfd_open(pid).map_err(|_| None)?;
+                let _ = process::wait(self.pid, false);
+                (self.pid, self.pidfd) = (pid, pidfd);
+                Ok(())
+            }
+            Ok(report) => Err(report),
+            Err(_) => Err(None),
+        }
+    }
+
+    /// Kills init and waits for it.
+    pub fn end(&self) {
+        let _ = process::pidfd_send_signal(&self.pidfd, nix::libc::SIGKILL);
+        let _ = process::wait(self.pid, false);
+    }
+
+    /// A descriptor out of init's table, for a seccomp listener.
+    pub fn take_fd(&self, number: Raw) -> Result<Fd> {
+        match process::pidfd_getfd(&self.pidfd, number) {
+            Err(Errno::ENOSYS) => Err(Errno::EOPNOTSUPP),
+            other => other,
+        }
+    }
+}
+
+/// Numbers of some descriptors.
+pub fn numbers(fds: &[Fd]) -> Vec<Raw> {
+    fds.iter().map(Fd::raw).collect()
+}
+
+/// stdio of this process, for those who pass it on.
+pub const STDIO: [Borrowed; 3] = [Borrowed(0), Borrowed(1), Borrowed(2)];
+
+impl Traveller {
+    /// Init's next record; none when it has ended or become the container's program.
+    pub fn next_report(&self) -> Result<Option<Report>> {
+        self.conversation.read()
+    }
+}

@@ -1,0 +1,114 @@
+//! What init inherits: each slot of the plan as a descriptor, opened with the host's rights.
+
+use super::map_ids;
+use super::road::{self, Departure};
+use crate::error::Error;
+use cofferdam_plan::{IdMap, SlotSource};
+use cofferdam_step::{Barrier, Namespace, Program, Propagation, Step};
+use cofferdam_sys::mount::{self, MountAttr, attr};
+use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, net};
+
+/// Descriptors that only the caller has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Given<'a> {
+    /// A connected socket that takes the terminal's master.
+    pub console: Option<&'a Fd>,
+    /// The listening socket for `start`.
+    pub listener: Option<&'a Fd>,
+    /// A pidfd of the container's first process.
+    pub process: Option<&'a Fd>,
+}
+
+/// Opens all slots, in their order.
+pub(super) fn open(sources: &[SlotSource], given: &Given) -> Result<Vec<Fd>, Error> {
+    sources.iter().map(|source| open_one(source, given)).collect()
+}
+
+fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
+    let copy = |fd: Option<&Fd>, what: &str| match fd {
+        Some(fd) => fd.duplicate().map_err(|errno| Error::call(format!("duplicate {what}"), errno)),
+        None => Err(Error::Unsupported(format!("the plan wants {what}, and there is none"))),
+    };
+    match source {
+        SlotSource::Namespace { kind, path } => namespace(*kind, path),
+        SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive } => {
+            tree(path, *recursive, *propagation, idmap.as_ref(), *idmap_recursive)
+        }
+        SlotSource::UserNamespace(map) => user_namespace(map),
+        SlotSource::ConsoleSocket => copy(given.console, "the console socket"),
+        SlotSource::StartListener => copy(given.listener, "the socket for start"),
+        SlotSource::Process => copy(given.process, "the container's process"),
+    }
+}
+
+/// A namespace file, proved to be one of its kind.
+fn namespace(kind: Namespace, path: &str) -> Result<Fd, Error> {
+    let file = fs::openat(&Cwd, path.as_bytes(), fs::O_RDONLY, 0)
+        .map_err(|errno| Error::io(format!("open the {} namespace", kind.spec_name()), path, errno))?;
+    match net::namespace_type(&file) {
+        Ok(found) if found == kind.clone_flag() => Ok(file),
+        Ok(_) => Err(Error::usage(format!("{path} is a namespace, but no {} namespace", kind.spec_name()))),
+        Err(_) => Err(Error::usage(format!("{path} is no namespace"))),
+    }
+}
+
+/// A detached copy of a mount tree, with the propagation that a bind mount inside would have got.
+fn tree(
+    path: &str,
+    recursive: bool,
+    propagation: Option<Propagation>,
+    idmap: Option<&IdMap>,
+    idmap_recursive: bool,
+) -> Result<Fd, Error> {
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |errno: Errno| Error::io(what, path, errno)
+    };
+    let tree = mount::open_tree_clone(&Cwd, path.as_bytes(), recursive).map_err(failed("open the mount source"))?;
+    if let Some(how) = propagation {
+        let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
+        mount::mount_setattr(&tree, how.recursive, &change).map_err(failed("set the propagation of"))?;
+    }
+    if let Some(map) = idmap {
+        let namespace = user_namespace(map)?;
+        let change =
+            MountAttr { set: attr::IDMAP, userns_fd: namespace.number() as u64, ..MountAttr::default() };
+        mount::mount_setattr(&tree, idmap_recursive, &change).map_err(failed("idmap the mount source"))?;
+    }
+    Ok(tree)
+}
+
+/// A user namespace with the wanted mappings, held by nothing but the descriptor: it is made by an init that is ended at once.
+fn user_namespace(map: &IdMap) -> Result<Fd, Error> {
+    let (uid, gid) = match map {
+        IdMap::NamespaceFile(path) => return namespace(Namespace::User, path),
+        IdMap::Mappings { uid, gid } => (uid, gid),
+    };
+    let departure = Departure {
+        staged: false,
+        namespaces: [Namespace::User].into_iter().collect(),
+        pid_namespace: None,
+        cgroup: None,
+        inherit: &[],
+        stdio: None,
+    };
+    let waits = Program { steps: vec![Step::Await(Barrier::IdsMapped)], ..Program::default() };
+    let traveller = road::depart(&departure, &waits)
+        .map_err(|errno| Error::call("make a user namespace for an idmapped mount", errno))?;
+    let path = format!("/proc/{}/ns/user", traveller.pid);
+    let opened = map_ids(traveller.pid, uid, gid, false)
+        .and_then(|()| fs::openat(&Cwd, path.as_bytes(), 0, 0).map_err(|errno| Error::io("open", path, errno)));
+    traveller.end();
+    opened
+}
+
+/// Whether `--preserve-fds` names descriptors that are there.
+pub fn check_preserved(count: u32) -> Result<(), Error> {
+    match (3..3 + count).find(|number| !cofferdam_sys::is_open(Borrowed(*number as i32).number())) {
+        None => Ok(()),
+        Some(number) => Err(Error::usage(format!(
+            "--preserve-fds {count}: file descriptor {number} (argument {}) is not open",
+            number - 2
+        ))),
+    }
+}
