@@ -84,6 +84,7 @@ impl Display for Step {
             Step::MaskPath { path, .. } => write!(f, "mask {path}"),
             Step::MakeReadonly { path } => write!(f, "make {path} read-only"),
             Step::RemountReadonly { path } => write!(f, "remount {path} read-only"),
+            Step::SetFileLabel { path, .. } => write!(f, "label {path}"),
             Step::SetSysctl { key, .. } => write!(f, "set sysctl {key}"),
             Step::JoinSessionKeyring { .. } => f.write_str("join a session keyring"),
             Step::SetNoNewPrivileges => f.write_str("set no_new_privs"),

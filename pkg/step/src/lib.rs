@@ -337,6 +337,13 @@ pub enum Step {
         /// Path in the container.
         path: String,
     },
+    /// Sets the SELinux label of a file (mqueue, which takes no `context=` option).
+    SetFileLabel {
+        /// Path in the container.
+        path: String,
+        /// `/linux/mountLabel`
+        label: String,
+    },
     /// Writes one sysctl through the private procfs handle.
     SetSysctl {
         /// Dotted or slashed name, as in config.json.
