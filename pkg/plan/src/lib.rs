@@ -1,1 +1,202 @@
-//! Placeholder.
+//! The compiler: config.json and a [`Host`] become a [`Plan`], two ordered lists that can be printed and carried out.
+//!
+//! Nothing here looks at the machine: no file is read, no call is made (clippy.toml keeps it so). Paths of the rootfs are
+//! taken as they stand in config.json; they resolve when the plan is carried out, below the rootfs handle.
+//!
+//! # The order of a plan, and why
+//!
+//! runc's, from libcontainer's `rootfs_linux.go` and `standard_init_linux.go` (1.3 to 1.5), with two differences:
+//!
+//! - **What can fail, fails in `create`.** Behind the start barrier stand only the startContainer hooks, the seccomp filter, the
+//!   last drop of capabilities, and execve.
+//! - **Init waits for the cgroup as late as it can** ([`Barrier::CgroupJoined`](cofferdam_step::Barrier)): in front of the first
+//!   step that needs it (a cgroup namespace, a tmpfs filled from an image, a hook, the CPU mask). On cgroup v1 the host moves
+//!   init through a dozen hierarchies meanwhile.
+//!
+//! `order.rs` is that order; each other module decides one subject of config.json.
+#![forbid(unsafe_code)]
+
+mod cgroup;
+mod devices;
+mod draft;
+mod exec;
+mod hooks;
+mod idmap;
+mod limits;
+mod mounts;
+mod namespaces;
+mod order;
+mod paths;
+mod print;
+mod process;
+mod seccomp;
+mod sysctl;
+
+pub use cofferdam_host::{Host, Needs};
+pub use cofferdam_spec::{Refused, Spec};
+pub use exec::{ExecOptions, ExecTarget, compile_exec};
+pub use order::compile;
+
+use cofferdam_cgroup::{Placement, Settings};
+use cofferdam_spec::{Hook, IdMapping};
+use cofferdam_step::{Barrier, Namespace, Namespaces, Propagation, Rlimit, Slot, Step};
+use serde::{Deserialize, Serialize};
+
+/// What a container's creation consists of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// How init comes into being.
+    pub road: Road,
+    /// What the host side opens, by [`Slot`]: after [`HostStep::PrepareCgroup`] (a tree may be a cgroup directory) and before
+    /// [`HostStep::Spawn`].
+    pub slots: Vec<SlotSource>,
+    /// What the host side does, in order.
+    pub host: Vec<HostStep>,
+    /// What init does, in order.
+    pub init: Vec<Step>,
+    /// What has no effect or is odd: lines for the log.
+    pub warnings: Vec<String>,
+}
+
+/// How the process that carries out [`Plan::init`] is spawned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Road {
+    /// Init begins in the host's namespaces and clones the container's first process itself ([`Step::Clone`]): a user
+    /// namespace is made or joined, or a time namespace made. Otherwise init *is* that process.
+    pub staged: bool,
+    /// The namespaces that the spawning clone makes; none on the staged road.
+    pub clone: Namespaces,
+    /// A pid namespace that the spawning thread enters around the clone: a namespace file, or (exec) a pidfd.
+    pub join_pid: Option<Slot>,
+}
+
+/// Where the descriptor behind a [`Slot`] comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotSource {
+    /// A namespace's file, opened O_RDONLY | O_CLOEXEC; its type is checked by ioctl NS_GET_NSTYPE.
+    Namespace {
+        /// What it must be.
+        kind: Namespace,
+        /// config.json's path.
+        path: String,
+    },
+    /// A detached copy of a mount tree: open_tree with OPEN_TREE_CLONE in the host's mount namespace.
+    Tree {
+        /// Absolute host path.
+        path: String,
+        /// AT_RECURSIVE: with everything mounted below.
+        recursive: bool,
+        /// What the copy's propagation is set to; none leaves it.
+        propagation: Option<Propagation>,
+        /// The copy is idmapped.
+        idmap: Option<IdMap>,
+        /// The idmap goes for the whole tree.
+        idmap_recursive: bool,
+    },
+    /// A user namespace with these mappings, for a mount that init idmaps.
+    UserNamespace(IdMap),
+    /// A connected socket that takes the terminal's master.
+    ConsoleSocket,
+    /// The listening socket on which init waits for `start`.
+    StartListener,
+    /// A pidfd of the container's first process (exec).
+    Process,
+}
+
+/// Whose ids a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdMap {
+    /// Mappings from config.json.
+    Mappings {
+        /// uids.
+        uid: Vec<IdMapping>,
+        /// gids.
+        gid: Vec<IdMapping>,
+    },
+    /// Those of an existing user namespace, by its file.
+    NamespaceFile(String),
+}
+
+/// One intention that the host side carries out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum HostStep {
+    /// Makes the cgroup and sets its limits.
+    PrepareCgroup {
+        /// Where.
+        placement: Placement,
+        /// What is set.
+        settings: Settings,
+        /// The host uid that gets the cgroup: the container has a cgroup namespace and a writable cgroup mount.
+        owner: Option<u32>,
+    },
+    /// Spawns init as [`Plan::road`] says, with the slots.
+    Spawn,
+    /// Moves init into the cgroup; nothing is left to do where it was born there.
+    EnterCgroup,
+    /// Writes init's uid_map and gid_map.
+    MapIds {
+        /// uids.
+        uid: Vec<IdMapping>,
+        /// gids.
+        gid: Vec<IdMapping>,
+        /// Writes `deny` to /proc/PID/setgroups first (a caller without privileges).
+        deny_setgroups: bool,
+    },
+    /// Writes init's oom_score_adj, which init in a user namespace may not lower.
+    SetOomScoreAdj {
+        /// -1000 to 1000.
+        value: i32,
+    },
+    /// prlimit(2) on init, which in a user namespace may not raise hard limits.
+    SetRlimits {
+        /// One a resource.
+        limits: Vec<Rlimit>,
+    },
+    /// Sends the barrier's byte.
+    Release(Barrier),
+    /// Waits for init's report that it stands at the barrier.
+    Await(Barrier),
+    /// Runs hooks in the runtime's namespaces.
+    RunHooks {
+        /// `prestart` or `createRuntime`.
+        kind: String,
+        /// In order.
+        hooks: Vec<Hook>,
+    },
+    /// Writes the state (created; running for `run`) and the pid file.
+    Commit,
+}
+
+/// What the command line adds to config.json.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: String,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+    /// Descriptors from 3 on that the process inherits: `--preserve-fds` and LISTEN_FDS together.
+    pub preserve_fds: u32,
+    /// `--systemd-cgroup`
+    pub systemd_cgroup: bool,
+    /// Cgroup errors of a caller without privileges are forgiven; systemd is asked for the user's manager.
+    pub rootless: bool,
+    /// `run`: nobody waits for `start`.
+    pub run: bool,
+    /// There is a socket that takes the terminal's master.
+    pub console: bool,
+}
+
+/// What must be known of the machine to compile this spec.
+pub fn needs(spec: &Spec) -> Needs {
+    let process = spec.process.as_ref();
+    Needs {
+        apparmor: process.is_some_and(|process| !process.apparmor_profile.is_empty()),
+        selinux: process.is_some_and(|process| !process.selinux_label.is_empty())
+            || !spec.linux.mount_label.is_empty(),
+        seccomp: spec.linux.seccomp.is_some(),
+    }
+}

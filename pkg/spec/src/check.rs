@@ -1,6 +1,14 @@
 //! The MUSTs of the runtime-spec that the config alone can break.
 
-use crate::Refused;
+use crate::{Refused, Spec};
+
+impl Spec {
+    /// Holds the config against the spec; what comes back is odd, but no error.
+    pub fn check(&self) -> Result<Vec<String>, Refused> {
+        version(&self.oci_version)?;
+        Ok(Vec::new())
+    }
+}
 
 /// Versions 1.0.0 to 1.3.x, with or without `-rc1` or `-dev` (config.md, "Specification version").
 pub(crate) fn version(version: &str) -> Result<(), Refused> {

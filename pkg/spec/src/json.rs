@@ -85,9 +85,11 @@ fn read(path: &Path, file: &'static str) -> Result<Vec<u8>, LoadError> {
 fn parse<T: DeserializeOwned>(text: &[u8], file: &'static str) -> Result<T, Refused> {
     // Checking UTF-8 once for the whole text is cheaper than once a string.
     let refuse = |pointer: String, message: String| Refused { file, pointer, message, section: "config.md" };
-    let text = str::from_utf8(text).map_err(|error| refuse(String::new(), format!("is not UTF-8: {error}")))?;
+    let text =
+        str::from_utf8(text).map_err(|error| refuse(String::new(), format!("is not UTF-8: {error}")))?;
     serde_json::from_str(text).map_err(|error| {
-        let pointer = if error.is_data() { pointer_at(text, error.line(), error.column()) } else { String::new() };
+        let pointer =
+            if error.is_data() { pointer_at(text, error.line(), error.column()) } else { String::new() };
         let message = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let what = message.strip_suffix(&place).unwrap_or(&message);
@@ -238,7 +240,8 @@ mod tests {
     fn a_pids_object_without_a_limit_is_no_limit() {
         let spec = Spec::parse(br#"{"ociVersion":"1.3.0","linux":{"resources":{"pids":{}}}}"#).unwrap();
         assert!(spec.linux.resources.unwrap().pids().is_none());
-        let spec = Spec::parse(br#"{"ociVersion":"1.3.0","linux":{"resources":{"pids":{"limit":0}}}}"#).unwrap();
+        let spec =
+            Spec::parse(br#"{"ociVersion":"1.3.0","linux":{"resources":{"pids":{"limit":0}}}}"#).unwrap();
         assert_eq!(spec.linux.resources.unwrap().pids().unwrap().limit(), 0);
     }
 

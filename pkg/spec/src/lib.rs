@@ -35,11 +35,10 @@ pub use capability::{CAPABILITIES, capability_bit};
 pub use example::{default_spec, default_spec_json, to_rootless};
 pub use json::{FILE_LIMIT, LoadError};
 pub use linux::{
-    Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality, TimeOffset,
+    Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality,
+    TimeOffset,
 };
-pub use process::{
-    Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User,
-};
+pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use refused::Refused;
 pub use spec::{Hook, Hooks, Mount, Root, Spec};
 

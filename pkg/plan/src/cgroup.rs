@@ -1,0 +1,59 @@
+//! `/linux/cgroupsPath` and `/linux/resources`: the container's place and its limits, by `pkg/cgroup`'s rules.
+
+use crate::draft::Draft;
+use crate::idmap::Ids;
+use crate::namespaces::Wanted;
+use crate::{Host, HostStep, Options};
+use cofferdam_cgroup::{Driver, Placement, default_device_rules, place, translate};
+use cofferdam_spec::{Refused, Spec};
+use cofferdam_step::Namespace;
+use oci_spec::runtime::LinuxResources;
+
+/// Decides the place and appends the step that prepares it.
+pub(crate) fn prepare(
+    draft: &mut Draft,
+    spec: &Spec,
+    host: &Host,
+    options: &Options,
+    wanted: &Wanted,
+    ids: &Ids,
+) -> Result<Placement, Refused> {
+    let driver = if options.systemd_cgroup { Driver::Systemd } else { Driver::Fs };
+    let path = Some(spec.linux.cgroups_path.as_str());
+    let user = options.rootless && options.systemd_cgroup;
+    let placement = place(&host.cgroup, &options.id, path, driver, user).map_err(refused)?;
+    let resources = with_default_devices(spec);
+    let mut settings = translate(&resources, &host.cgroup, driver, true).map_err(refused)?;
+    draft.warnings.append(&mut settings.warnings);
+    let owner = owner(spec, wanted, ids);
+    draft.host(HostStep::PrepareCgroup { placement: placement.clone(), settings, owner });
+    Ok(placement)
+}
+
+fn refused(error: cofferdam_cgroup::Refused) -> Refused {
+    Refused::new(error.pointer, "config-linux.md#control-groups", error.reason)
+}
+
+/// The config's resources with the device rules that every container has, behind the config's own: as in runc, a container
+/// cannot give them up.
+fn with_default_devices(spec: &Spec) -> LinuxResources {
+    let mut resources = spec.linux.resources.clone().unwrap_or_default();
+    let mut rules = resources.devices().clone().unwrap_or_default();
+    rules.extend(default_device_rules());
+    resources.set_devices(Some(rules));
+    resources
+}
+
+/// Who gets the cgroup: the host's uid of the container's process, when the container has a cgroup namespace of its own and
+/// mounts its cgroup writable (runc's rule for delegation).
+fn owner(spec: &Spec, wanted: &Wanted, ids: &Ids) -> Option<u32> {
+    let writable = |mount: &cofferdam_spec::Mount| {
+        mount.source == "cgroup"
+            && crate::paths::clean(&mount.destination) == "/sys/fs/cgroup"
+            && !crate::mounts::read_only(&mount.options)
+    };
+    if !wanted.new.contains(Namespace::Cgroup) || !spec.mounts.iter().any(writable) {
+        return None;
+    }
+    ids.host_uid(spec.process.as_ref().map_or(0, |process| process.user.uid))
+}

@@ -1,0 +1,45 @@
+//! A plan being written.
+
+use crate::{HostStep, SlotSource};
+use cofferdam_step::{Barrier, Slot, Step};
+
+/// Two lists that grow, and the slots that both speak of.
+#[derive(Default)]
+pub(crate) struct Draft {
+    pub slots: Vec<SlotSource>,
+    pub host: Vec<HostStep>,
+    pub init: Vec<Step>,
+    pub warnings: Vec<String>,
+    cgroup_awaited: bool,
+}
+
+impl Draft {
+    /// The slot of a source; equal sources share one, but for trees, which a mount uses up.
+    pub fn slot(&mut self, source: SlotSource) -> Slot {
+        let shared = !matches!(source, SlotSource::Tree { .. });
+        let known = self.slots.iter().position(|known| shared && *known == source);
+        let index = known.unwrap_or_else(|| {
+            self.slots.push(source);
+            self.slots.len() - 1
+        });
+        Slot(u16::try_from(index).expect("check() bounds the number of mounts and devices"))
+    }
+
+    /// Appends a step of init.
+    pub fn step(&mut self, step: Step) {
+        self.init.push(step);
+    }
+
+    /// Appends a step of the host.
+    pub fn host(&mut self, step: HostStep) {
+        self.host.push(step);
+    }
+
+    /// Makes init wait for its cgroup, once: in front of the first step that needs it.
+    pub fn need_cgroup(&mut self) {
+        if !self.cgroup_awaited {
+            self.cgroup_awaited = true;
+            self.init.push(Step::Await(Barrier::CgroupJoined));
+        }
+    }
+}

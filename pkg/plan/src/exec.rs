@@ -1,0 +1,200 @@
+//! The plan of an exec: another process in a container that runs.
+
+use crate::draft::Draft;
+use crate::idmap::Ids;
+use crate::order::console;
+use crate::{Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
+use crate::{limits, namespaces, process, seccomp};
+use cofferdam_spec::{IdMapping, Process, parse_cpu_list};
+use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
+use oci_spec::runtime::LinuxSeccomp;
+use serde::{Deserialize, Serialize};
+
+/// What an exec must know of the container: a part of its state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExecTarget {
+    /// The container's id.
+    pub id: String,
+    /// The namespaces that the container has of its own, made or joined.
+    pub namespaces: Namespaces,
+    /// Mappings of its user namespace, as far as config.json says.
+    pub uid_mappings: Vec<IdMapping>,
+    /// The same for groups.
+    pub gid_mappings: Vec<IdMapping>,
+    /// The user namespace's setgroups is `deny`.
+    pub deny_setgroups: bool,
+    /// Its seccomp profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seccomp: Option<LinuxSeccomp>,
+    /// Its personality's domain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub personality: Option<String>,
+    /// It was made with `--no-new-keyring`.
+    pub no_new_keyring: bool,
+}
+
+impl ExecTarget {
+    /// Takes from a container's config what later execs need.
+    pub fn of(spec: &Spec, host: &Host, options: &Options) -> Result<ExecTarget, Refused> {
+        let wanted = namespaces::Wanted::of(spec)?;
+        let ids = Ids::of(spec, host, options, &wanted)?;
+        Ok(ExecTarget {
+            id: options.id.clone(),
+            namespaces: Namespace::ALL.into_iter().filter(|kind| wanted.has(*kind)).collect(),
+            uid_mappings: ids.uid,
+            gid_mappings: ids.gid,
+            deny_setgroups: ids.deny_setgroups,
+            seccomp: spec.linux.seccomp.clone(),
+            personality: spec.linux.personality.as_ref().map(|personality| personality.domain.clone()),
+            no_new_keyring: options.no_new_keyring,
+        })
+    }
+}
+
+/// What the command line adds to the process document.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ExecOptions {
+    /// Descriptors from 3 on that the process inherits.
+    pub preserve_fds: u32,
+    /// There is a socket that takes the terminal's master.
+    pub console: bool,
+}
+
+/// Compiles the plan of `exec`.
+///
+/// # Errors
+/// When the process breaks a MUST of the runtime-spec, or asks for what this machine has not.
+pub fn compile_exec(
+    process: &Process,
+    container: &ExecTarget,
+    host: &Host,
+    options: &ExecOptions,
+) -> Result<Plan, Refused> {
+    compile_inner(process, container, host, options).map_err(Refused::in_process_json)
+}
+
+fn compile_inner(
+    process: &Process,
+    container: &ExecTarget,
+    host: &Host,
+    options: &ExecOptions,
+) -> Result<Plan, Refused> {
+    let mut draft = Draft::default();
+    let user_namespace = container.namespaces.contains(Namespace::User);
+    let ids = Ids {
+        uid: container.uid_mappings.clone(),
+        gid: container.gid_mappings.clone(),
+        deny_setgroups: container.deny_setgroups,
+        user_namespace,
+        joined: None,
+    };
+    draft.host(HostStep::Spawn);
+    let road = join(&mut draft, container);
+    draft.host(HostStep::EnterCgroup);
+    if user_namespace {
+        limits::from_the_host(&mut draft, process);
+    }
+    draft.host(HostStep::Release(Barrier::CgroupJoined));
+    draft.need_cgroup();
+    prepare(&mut draft, process, container, options)?;
+    rights(&mut draft, process, container, host, &ids, options)?;
+    draft.host(HostStep::Commit);
+    draft.host(HostStep::Release(Barrier::Committed));
+    draft.step(Step::Await(Barrier::Committed));
+    if let Some(profile) = &container.seccomp {
+        let (step, mut warnings) = seccomp::load(profile, host)?;
+        draft.step(step);
+        draft.warnings.append(&mut warnings);
+        if !process.no_new_privileges {
+            draft.init.extend(process::set_capabilities(process));
+        }
+    }
+    draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
+    let Draft { slots, host, init, warnings, .. } = draft;
+    Ok(Plan { road, slots, host, init, warnings })
+}
+
+/// Into the container. A pid namespace is entered by the next child only: without a user namespace the spawning thread joins it
+/// around the clone; with one, init joins everything and clones.
+fn join(draft: &mut Draft, container: &ExecTarget) -> Road {
+    let pidfd = draft.slot(SlotSource::Process);
+    let mut namespaces = container.namespaces;
+    if namespaces.contains(Namespace::User) {
+        draft.step(Step::JoinProcess { pidfd, namespaces });
+        draft.step(Step::Clone { namespaces: Namespaces::default() });
+        draft.step(Step::BecomeNamespaceRoot);
+        return Road { staged: true, ..Road::default() };
+    }
+    let join_pid = namespaces.contains(Namespace::Pid).then_some(pidfd);
+    namespaces.remove(Namespace::Pid);
+    if !namespaces.is_empty() {
+        draft.step(Step::JoinProcess { pidfd, namespaces });
+    }
+    Road { staged: false, clone: Namespaces::default(), join_pid }
+}
+
+fn prepare(
+    draft: &mut Draft,
+    process: &Process,
+    container: &ExecTarget,
+    options: &ExecOptions,
+) -> Result<(), Refused> {
+    draft.step(Step::NewSession);
+    if !container.no_new_keyring {
+        let label = &process.selinux_label;
+        draft.step(Step::JoinSessionKeyring {
+            name: format!("_ses.{}", container.id),
+            label: (!label.is_empty()).then(|| label.clone()),
+        });
+    }
+    match (process.terminal, options.console) {
+        (true, true) => console(draft, process, false),
+        (false, false) => {}
+        (true, false) => {
+            let message = "cannot allocate tty if the runtime will detach without setting console socket";
+            return Err(Refused::new("/process/terminal", "config.md#process", message));
+        }
+        (false, true) => {
+            let message = "cannot use console socket if the runtime will not allocate tty";
+            return Err(Refused::new("/process/terminal", "config.md#process", message));
+        }
+    }
+    Ok(())
+}
+
+fn rights(
+    draft: &mut Draft,
+    process: &Process,
+    container: &ExecTarget,
+    host: &Host,
+    ids: &Ids,
+    options: &ExecOptions,
+) -> Result<(), Refused> {
+    draft.step(Step::SetAffinity { mask: final_affinity(process)? });
+    limits::priorities(draft, process);
+    limits::personality(draft, container.personality.as_deref());
+    if !ids.user_namespace {
+        limits::from_init(draft, process);
+    }
+    if process.no_new_privileges {
+        draft.step(Step::SetNoNewPrivileges);
+    }
+    process::labels(draft, process, host)?;
+    process::become_user(draft, process, ids, process.user.umask);
+    draft.step(Step::SealDescriptors { preserve: options.preserve_fds });
+    if process.no_new_privileges || container.seccomp.is_none() {
+        draft.init.extend(process::set_capabilities(process));
+    }
+    draft.step(Step::ResolveProgram);
+    Ok(())
+}
+
+fn final_affinity(process: &Process) -> Result<Vec<u8>, Refused> {
+    match &process.exec_cpu_affinity {
+        Some(affinity) if !affinity.last.is_empty() => parse_cpu_list(&affinity.last).map_err(|message| {
+            Refused::new("/process/execCPUAffinity/final", "config.md#linux-process", message)
+        }),
+        _ => Ok(Vec::new()),
+    }
+}

@@ -1,0 +1,119 @@
+//! User namespaces: `/linux/uidMappings`, `/linux/gidMappings`, and the mappings of single mounts.
+
+use crate::namespaces::Wanted;
+use crate::{Host, IdMap, Options};
+use cofferdam_spec::{IdMapping, Mount, Refused, Spec};
+use cofferdam_step::Namespace;
+
+const SECTION: &str = "config-linux.md#user-namespace-mappings";
+
+/// The container's mappings.
+pub(crate) struct Ids {
+    pub uid: Vec<IdMapping>,
+    pub gid: Vec<IdMapping>,
+    /// An unprivileged caller may write its gid_map only when setgroups is denied.
+    pub deny_setgroups: bool,
+    /// The container has a user namespace.
+    pub user_namespace: bool,
+    /// The path of a user namespace that is joined.
+    pub joined: Option<String>,
+}
+
+impl Ids {
+    /// Reads the mappings, which [`Spec::check`] has seen.
+    pub fn of(spec: &Spec, host: &Host, options: &Options, wanted: &Wanted) -> Result<Ids, Refused> {
+        let joined =
+            wanted.joined.iter().find(|(kind, _)| *kind == Namespace::User).map(|(_, path)| path.clone());
+        let ids = Ids {
+            uid: spec.linux.uid_mappings.clone(),
+            gid: spec.linux.gid_mappings.clone(),
+            deny_setgroups: host.euid != 0 && maps_one(&spec.linux.gid_mappings, host.egid),
+            user_namespace: wanted.has(Namespace::User),
+            joined,
+        };
+        ids.check_user(spec)?;
+        if options.rootless && ids.deny_setgroups {
+            return ids.without_groups(spec);
+        }
+        Ok(ids)
+    }
+
+    /// Whether a uid of the container means a user of the host; unknown where the namespace is joined by path.
+    pub fn maps_uid(&self, uid: u32) -> bool {
+        !self.user_namespace || self.joined.is_some() && self.uid.is_empty() || maps(&self.uid, uid)
+    }
+
+    /// Whether a gid of the container means a group of the host.
+    pub fn maps_gid(&self, gid: u32) -> bool {
+        !self.user_namespace || self.joined.is_some() && self.gid.is_empty() || maps(&self.gid, gid)
+    }
+
+    /// The host's uid for one of the container; none where it is not mapped or not known.
+    pub fn host_uid(&self, uid: u32) -> Option<u32> {
+        if !self.user_namespace {
+            return Some(uid);
+        }
+        let mapping = self.uid.iter().find(|mapping| contains(mapping, uid))?;
+        mapping.host_id.checked_add(uid - mapping.container_id)
+    }
+
+    fn check_user(&self, spec: &Spec) -> Result<(), Refused> {
+        let Some(process) = &spec.process else { return Ok(()) };
+        let refuse = |pointer: &str, what: &str, id: u32| {
+            let message = format!("{what} {id} is not mapped into the container's user namespace");
+            Err(Refused::new(pointer, SECTION, message))
+        };
+        if !self.maps_uid(process.user.uid) {
+            return refuse("/process/user/uid", "uid", process.user.uid);
+        }
+        if !self.maps_gid(process.user.gid) {
+            return refuse("/process/user/gid", "gid", process.user.gid);
+        }
+        for (i, gid) in process.user.additional_gids.iter().enumerate() {
+            if !self.maps_gid(*gid) {
+                return refuse(&format!("/process/user/additionalGids/{i}"), "gid", *gid);
+            }
+        }
+        Ok(())
+    }
+
+    fn without_groups(self, spec: &Spec) -> Result<Ids, Refused> {
+        match &spec.process {
+            Some(process) if !process.user.additional_gids.is_empty() => Err(Refused::new(
+                "/process/user/additionalGids",
+                "config.md#user",
+                "cannot set any additional groups in a rootless container",
+            )),
+            _ => Ok(self),
+        }
+    }
+}
+
+/// The idmap of a mount: its own mappings, else the container's.
+pub(crate) fn of_mount(mount: &Mount, at: usize, ids: &Ids) -> Result<IdMap, Refused> {
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Ok(IdMap::Mappings { uid: mount.uid_mappings.clone(), gid: mount.gid_mappings.clone() });
+    }
+    match &ids.joined {
+        Some(path) => Ok(IdMap::NamespaceFile(path.clone())),
+        None if ids.user_namespace => Ok(IdMap::Mappings { uid: ids.uid.clone(), gid: ids.gid.clone() }),
+        None => Err(Refused::new(
+            format!("/mounts/{at}"),
+            "config.md#mounts",
+            "is to be idmapped, but neither the mount has mappings nor the container a user namespace",
+        )),
+    }
+}
+
+fn contains(mapping: &IdMapping, id: u32) -> bool {
+    id >= mapping.container_id && u64::from(id) < u64::from(mapping.container_id) + u64::from(mapping.size)
+}
+
+fn maps(mappings: &[IdMapping], id: u32) -> bool {
+    mappings.iter().any(|mapping| contains(mapping, id))
+}
+
+/// A map of one id, the caller's own, which the kernel lets anyone write.
+fn maps_one(mappings: &[IdMapping], own: u32) -> bool {
+    matches!(mappings, [IdMapping { host_id, size: 1, .. }] if *host_id == own)
+}

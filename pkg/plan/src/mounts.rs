@@ -1,0 +1,294 @@
+//! `/mounts`: option words become flags, attributes and propagation; entries become steps.
+//!
+//! The meaning of each word is mount(8)'s as runc has it. What differs from runc, which goes through mount(2):
+//!
+//! - `atime` on a bind mount takes an inherited `noatime` away (runc leaves it: its flags have no word for it).
+//! - `ratime` and `rnostrictatime` set the kernel's default, relatime (runc hands the kernel a mask that it refuses).
+//! - Recursive words also hold for new filesystems (runc drops them there).
+//! - In a user namespace a bind mount keeps what it inherits unless config.json takes it away by name. Elsewhere, as with
+//!   runc, a bind mount with any option loses `ro`, `nosuid`, `nodev` and `noexec` of its source unless they are listed.
+
+mod cgroup;
+mod options;
+
+pub(crate) use options::{Parsed, read_only};
+
+use crate::draft::Draft;
+use crate::idmap::{self, Ids};
+use crate::namespaces::Wanted;
+use crate::paths::{absolute, clean};
+use crate::{Host, Options, SlotSource};
+use cofferdam_cgroup::Placement;
+use cofferdam_spec::{Refused, Spec};
+use cofferdam_step::{Attributes, Create, FsOption, Mount, Namespace, Propagation, Source, Step};
+use options::{
+    ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MS_PRIVATE, MS_RDONLY, MS_SHARED, MS_SLAVE,
+    MS_UNBINDABLE,
+};
+
+/// What every mount of one container must know.
+pub(crate) struct Context<'a> {
+    pub spec: &'a Spec,
+    pub host: &'a Host,
+    pub options: &'a Options,
+    pub wanted: &'a Wanted,
+    pub ids: &'a Ids,
+    pub placement: &'a Placement,
+}
+
+/// A mount on which init goes on working: read-only only at the end.
+fn is_late_read_only(fstype: &str, destination: &str) -> bool {
+    fstype == "tmpfs" || destination == "/dev"
+}
+
+impl Context<'_> {
+    /// The host side opens what init inside a user namespace may not reach, provided that the host side may.
+    fn opens_trees(&self) -> bool {
+        self.ids.user_namespace && self.host.euid == 0
+    }
+
+    /// Mounts carry flags that this container may not take away.
+    fn has_locked_flags(&self) -> bool {
+        self.ids.user_namespace || self.host.user_namespace
+    }
+
+    fn label(&self) -> Option<String> {
+        let label = &self.spec.linux.mount_label;
+        (!label.is_empty()).then(|| label.clone())
+    }
+
+    /// The propagation that the host's mounts have in the container's mount namespace.
+    pub fn host_propagation(&self) -> Propagation {
+        match options::propagation(&self.spec.linux.rootfs_propagation) {
+            // The rootfs cannot be bound where everything is unbindable: that comes at the end.
+            Some(Propagation { flag, recursive }) if matches!(flag, MS_SHARED | MS_SLAVE | MS_PRIVATE) => {
+                Propagation { flag, recursive }
+            }
+            _ => Propagation { flag: MS_SLAVE, recursive: true },
+        }
+    }
+
+    /// The head of the mounts: propagation and rootfs.
+    pub fn prepare_root(&self, draft: &mut Draft, path: &str) {
+        let propagation = self.host_propagation();
+        draft.step(Step::SetHostPropagation(propagation));
+        let slot = self.opens_trees().then(|| draft.slot(self.tree(path, true)));
+        let keep_propagation = propagation.flag == MS_SHARED;
+        draft.step(Step::PrepareRoot { path: path.to_owned(), slot, keep_propagation });
+    }
+
+    /// All entries, in order.
+    pub fn mount_all(&self, draft: &mut Draft) -> Result<(), Refused> {
+        for (at, entry) in self.spec.mounts.iter().enumerate() {
+            self.mount(draft, entry, at)?;
+        }
+        Ok(())
+    }
+
+    /// Behind the pivot: what was left writable and shall not be.
+    pub fn remount_read_only(&self, draft: &mut Draft) {
+        for entry in &self.spec.mounts {
+            let path = clean(&entry.destination);
+            if read_only(&entry.options) && is_late_read_only(&entry.fstype, &path) && !is_bind(entry) {
+                draft.step(Step::RemountReadonly { path });
+            }
+        }
+    }
+
+    fn mount(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount, at: usize) -> Result<(), Refused> {
+        let destination = clean(&entry.destination);
+        let parsed = Parsed::of(&entry.options);
+        if parsed.remount {
+            draft.step(Step::Mount(self.remount(destination, parsed)));
+        } else if parsed.bind || entry.fstype == "bind" {
+            let mount = self.bind(draft, entry, at, destination, parsed)?;
+            draft.step(Step::Mount(mount));
+        } else if entry.fstype == "cgroup" {
+            self.mount_cgroup(draft, entry, destination, parsed);
+        } else {
+            let mount = self.new_filesystem(draft, entry, destination, parsed);
+            if mount.copy_up {
+                draft.need_cgroup();
+            }
+            draft.step(Step::Mount(mount));
+            if entry.fstype == "mqueue" {
+                self.label_mqueue(draft, entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// mqueue takes no `context=`; its root can be labelled once it is mounted.
+    fn label_mqueue(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount) {
+        if let Some(label) = self.label() {
+            draft.step(Step::SetFileLabel { path: clean(&entry.destination), label });
+        }
+    }
+
+    fn remount(&self, destination: String, parsed: Parsed) -> Mount {
+        let attributes = parsed.bind_attributes(self.has_locked_flags());
+        Mount {
+            source: Source::Remount {
+                flags: parsed.superblock_flags(),
+                bind: parsed.bind,
+                options: parsed.data,
+            },
+            attributes,
+            recursive: parsed.recursive,
+            propagation: parsed.propagation,
+            ..blank(destination, Create::Directory)
+        }
+    }
+
+    fn bind(
+        &self,
+        draft: &mut Draft,
+        entry: &cofferdam_spec::Mount,
+        at: usize,
+        destination: String,
+        parsed: Parsed,
+    ) -> Result<Mount, Refused> {
+        let path = absolute(&self.options.bundle, &entry.source);
+        let mut mount = Mount {
+            attributes: parsed.bind_attributes(self.has_locked_flags()),
+            recursive: parsed.recursive,
+            propagation: parsed.propagation,
+            ..blank(destination, Create::AsSource)
+        };
+        let recursive = parsed.rbind;
+        let mapped =
+            parsed.idmap.is_some() || !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty();
+        let idmap = if mapped { Some(idmap::of_mount(entry, at, self.ids)?) } else { None };
+        let idmap_recursive = parsed.idmap == Some(true);
+        if self.opens_trees() {
+            let SlotSource::Tree { path, recursive, propagation, .. } = self.tree(&path, recursive) else {
+                unreachable!("tree() makes trees")
+            };
+            let source =
+                SlotSource::Tree { path: path.clone(), recursive, propagation, idmap, idmap_recursive };
+            mount.source = Source::Tree { slot: draft.slot(source), path, recursive };
+        } else {
+            mount.source = Source::Bind { path, recursive };
+            mount.idmap = idmap.map(|map| draft.slot(SlotSource::UserNamespace(map)));
+            mount.idmap_recursive = idmap_recursive && mount.idmap.is_some();
+        }
+        Ok(mount)
+    }
+
+    fn new_filesystem(
+        &self,
+        draft: &mut Draft,
+        entry: &cofferdam_spec::Mount,
+        destination: String,
+        parsed: Parsed,
+    ) -> Mount {
+        let late = is_late_read_only(&entry.fstype, &destination);
+        let (mut flags, mut attributes) = (parsed.superblock_flags(), parsed.new_attributes());
+        if late {
+            flags &= !(MS_RDONLY as u32);
+            attributes.set &= !ATTR_RDONLY;
+        }
+        let kernel_view = matches!(entry.fstype.as_str(), "proc" | "sysfs");
+        let or_else = self.sysfs_of_the_host(draft, entry, &destination, attributes);
+        let inherit_mode = entry.fstype == "tmpfs" && !parsed.data.iter().any(|option| option.key == "mode");
+        let mut options = parsed.data;
+        if let Some(label) = self.label().filter(|_| !kernel_view && entry.fstype != "mqueue") {
+            options.push(FsOption { key: "context".to_owned(), value: Some(label) });
+        }
+        Mount {
+            source: Source::New {
+                fstype: entry.fstype.clone(),
+                source: entry.source.clone(),
+                options,
+                flags,
+                inherit_mode,
+            },
+            attributes,
+            recursive: parsed.recursive,
+            propagation: parsed.propagation,
+            copy_up: parsed.copy_up,
+            no_symlink: kernel_view,
+            or_else,
+            ..blank(destination, Create::Directory)
+        }
+    }
+
+    /// Linux lets a user namespace mount sysfs only with a network namespace of its own (sysfs shows that one's devices): the
+    /// host's /sys is bound instead, with all that is mounted in it, as the kernel demands of a less privileged copy.
+    fn sysfs_of_the_host(
+        &self,
+        draft: &mut Draft,
+        entry: &cofferdam_spec::Mount,
+        destination: &str,
+        attributes: Attributes,
+    ) -> Option<Box<Mount>> {
+        let shares_network = self.has_locked_flags() && !self.wanted.new.contains(Namespace::Network);
+        if entry.fstype != "sysfs" || !shares_network {
+            return None;
+        }
+        Some(Box::new(Mount {
+            source: self.host_path(draft, "/sys", true),
+            attributes,
+            propagation: vec![Propagation { flag: MS_SLAVE, recursive: true }],
+            no_symlink: true,
+            ..blank(destination.to_owned(), Create::Directory)
+        }))
+    }
+
+    /// A path of the host as a source, opened on the side that can.
+    fn host_path(&self, draft: &mut Draft, path: &str, recursive: bool) -> Source {
+        if self.opens_trees() {
+            let slot = draft.slot(self.tree(path, recursive));
+            Source::Tree { slot, path: path.to_owned(), recursive }
+        } else {
+            Source::Bind { path: path.to_owned(), recursive }
+        }
+    }
+
+    /// A tree with the propagation that a bind mount would have got inside.
+    pub fn tree(&self, path: &str, recursive: bool) -> SlotSource {
+        SlotSource::Tree {
+            path: path.to_owned(),
+            recursive,
+            propagation: Some(self.host_propagation()),
+            idmap: None,
+            idmap_recursive: false,
+        }
+    }
+
+    /// For a device of the host: its tree, where the host side opens it.
+    pub fn device_slot(&self, draft: &mut Draft, path: &str) -> Option<cofferdam_step::Slot> {
+        self.opens_trees().then(|| draft.slot(self.tree(path, false)))
+    }
+}
+
+/// The container's root mount's propagation where it can only be set at the end: the pivot needs a private one, and what is
+/// unbindable could not be bound.
+pub(crate) fn late_root_propagation(word: &str) -> Option<Propagation> {
+    options::propagation(word).filter(|how| matches!(how.flag, MS_SHARED | MS_UNBINDABLE))
+}
+
+/// Whether an entry binds something that exists.
+pub(crate) fn is_bind(entry: &cofferdam_spec::Mount) -> bool {
+    entry.fstype == "bind" || entry.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"))
+}
+
+/// A mount with nothing but its destination.
+fn blank(destination: String, create: Create) -> Mount {
+    Mount {
+        destination,
+        source: Source::Bind { path: String::new(), recursive: false },
+        create,
+        attributes: Attributes::default(),
+        recursive: Attributes::default(),
+        propagation: Vec::new(),
+        idmap: None,
+        idmap_recursive: false,
+        copy_up: false,
+        no_symlink: false,
+        or_else: None,
+    }
+}
+
+/// `nosuid,nodev,noexec`
+const HARDENED: u64 = ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;

@@ -1,0 +1,164 @@
+//! An entry of type `cgroup`: the container's view of its cgroups.
+//!
+//! On v1 it is a tmpfs with a directory for each hierarchy, and a link for each controller of a hierarchy that holds several.
+//! With a cgroup namespace each directory is a cgroup filesystem (whose root is then the container's cgroup); without one it
+//! is a bind mount of the container's own cgroup. On v2 it is cgroup2 itself, or a bind mount where that may not be mounted.
+
+use super::{Context, HARDENED, Parsed, blank};
+use crate::draft::Draft;
+use cofferdam_cgroup::Version;
+use cofferdam_step::{Attributes, Create, FsOption, Mount, Namespace, Propagation, Source, Step};
+
+use super::options::{ATTR_RDONLY, MS_RDONLY};
+
+impl Context<'_> {
+    pub(super) fn mount_cgroup(
+        &self,
+        draft: &mut Draft,
+        entry: &cofferdam_spec::Mount,
+        destination: String,
+        parsed: Parsed,
+    ) {
+        if self.wanted.new.contains(Namespace::Cgroup) {
+            self.enter_cgroup_namespace(draft);
+        }
+        if self.host.cgroup.version() == Version::V2 {
+            let mount = self.cgroup2(draft, entry, destination, parsed);
+            draft.step(Step::Mount(mount));
+        } else {
+            self.mount_cgroup1(draft, destination, parsed);
+        }
+    }
+
+    /// The namespace roots at the cgroup that the caller is in, so that init must be in the container's by then.
+    pub fn enter_cgroup_namespace(&self, draft: &mut Draft) {
+        let step = Step::Unshare { namespaces: [Namespace::Cgroup].into_iter().collect() };
+        if !draft.init.contains(&step) {
+            draft.need_cgroup();
+            draft.step(step);
+        }
+    }
+
+    fn cgroup2(
+        &self,
+        draft: &mut Draft,
+        entry: &cofferdam_spec::Mount,
+        destination: String,
+        parsed: Parsed,
+    ) -> Mount {
+        let own = self.wanted.has(Namespace::Cgroup);
+        let dirs = &self.placement.dirs;
+        let path = match (dirs.last(), self.host.cgroup.unified()) {
+            (Some(dir), _) if own => dir.path.clone(),
+            (_, Some(unified)) => unified.mount_point.clone(),
+            _ => "/sys/fs/cgroup".to_owned(),
+        };
+        // Linux refuses a new cgroup2 mount to a user namespace that does not own the cgroup namespace (EPERM, EBUSY).
+        let or_else = self.has_locked_flags().then(|| {
+            Box::new(Mount {
+                source: self.host_path(draft, &path, false),
+                attributes: parsed.bind_attributes(true),
+                propagation: parsed.propagation.clone(),
+                ..blank(destination.clone(), Create::Directory)
+            })
+        });
+        Mount {
+            source: Source::New {
+                fstype: "cgroup2".to_owned(),
+                source: entry.source.clone(),
+                flags: parsed.superblock_flags(),
+                inherit_mode: false,
+                options: Vec::new(),
+            },
+            attributes: parsed.new_attributes(),
+            recursive: parsed.recursive,
+            propagation: parsed.propagation,
+            or_else,
+            ..blank(destination, Create::Directory)
+        }
+    }
+
+    fn mount_cgroup1(&self, draft: &mut Draft, destination: String, parsed: Parsed) {
+        let read_only = parsed.superblock_flags() & MS_RDONLY as u32 != 0;
+        draft.step(Step::Mount(self.cgroup1_root(&destination, parsed.propagation.clone())));
+        for hierarchy in self.host.cgroup.hierarchies() {
+            let name = base_name(&hierarchy.mount_point);
+            let path = format!("{destination}/{name}");
+            let mount = if self.wanted.has(Namespace::Cgroup) {
+                cgroup1_filesystem(path, &hierarchy.controllers, read_only)
+            } else {
+                self.cgroup1_bind(draft, path, &hierarchy.controllers, &parsed)
+            };
+            draft.step(Step::Mount(mount));
+            if hierarchy.controllers.len() > 1 {
+                for controller in hierarchy.controllers.iter().filter(|controller| *controller != name) {
+                    let path = format!("{destination}/{controller}");
+                    draft.step(Step::MakeSymlink { path, target: name.to_owned(), replace: false });
+                }
+            }
+        }
+        if read_only {
+            draft.step(Step::RemountReadonly { path: destination });
+        }
+    }
+
+    fn cgroup1_root(&self, destination: &str, propagation: Vec<Propagation>) -> Mount {
+        let mut options = vec![FsOption { key: "mode".to_owned(), value: Some("755".to_owned()) }];
+        if let Some(label) = self.label() {
+            options.push(FsOption { key: "context".to_owned(), value: Some(label) });
+        }
+        Mount {
+            source: Source::New {
+                fstype: "tmpfs".to_owned(),
+                source: "tmpfs".to_owned(),
+                options,
+                flags: 0,
+                inherit_mode: false,
+            },
+            attributes: Attributes { set: HARDENED, clear: 0 },
+            propagation,
+            ..blank(destination.to_owned(), Create::Directory)
+        }
+    }
+
+    fn cgroup1_bind(
+        &self,
+        draft: &mut Draft,
+        path: String,
+        controllers: &[String],
+        parsed: &Parsed,
+    ) -> Mount {
+        let dir = self.placement.dirs.iter().find(|dir| dir.controllers == controllers);
+        let source = dir.map(|dir| dir.path.as_str()).unwrap_or_default();
+        Mount {
+            source: self.host_path(draft, source, true),
+            attributes: parsed.bind_attributes(self.has_locked_flags()),
+            propagation: parsed.propagation.clone(),
+            ..blank(path, Create::Directory)
+        }
+    }
+}
+
+fn cgroup1_filesystem(path: String, controllers: &[String], read_only: bool) -> Mount {
+    let named = controllers.iter().find_map(|controller| controller.strip_prefix("name="));
+    let options = match named {
+        Some(name) => vec![FsOption { key: "name".to_owned(), value: Some(name.to_owned()) }],
+        None => controllers.iter().map(|key| FsOption { key: key.clone(), value: None }).collect(),
+    };
+    let attributes = Attributes { set: HARDENED | if read_only { ATTR_RDONLY } else { 0 }, clear: 0 };
+    Mount {
+        source: Source::New {
+            fstype: "cgroup".to_owned(),
+            source: named.unwrap_or("cgroup").to_owned(),
+            options,
+            flags: if read_only { MS_RDONLY as u32 } else { 0 },
+            inherit_mode: false,
+        },
+        attributes,
+        ..blank(path, Create::Directory)
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or(path)
+}

@@ -1,0 +1,130 @@
+//! `/linux/namespaces`: which are made, which are joined, and on which road.
+
+use crate::draft::Draft;
+use crate::idmap::Ids;
+use crate::{HostStep, Road, SlotSource};
+use cofferdam_spec::{Refused, Spec};
+use cofferdam_step::{Barrier, Namespace, Namespaces, Step, TimeOffset};
+
+/// The namespaces of a container, sorted out.
+pub(crate) struct Wanted {
+    /// Made.
+    pub new: Namespaces,
+    /// Joined, with the index in config.json, in [`Namespace::ALL`]'s order.
+    pub joined: Vec<(Namespace, String)>,
+}
+
+/// The kind of a namespace by the spec's name.
+pub(crate) fn kind(name: &str) -> Option<Namespace> {
+    Namespace::ALL.into_iter().find(|kind| kind.spec_name() == name)
+}
+
+impl Wanted {
+    /// Reads `/linux/namespaces`, which [`Spec::check`] has seen.
+    pub fn of(spec: &Spec) -> Result<Wanted, Refused> {
+        let (mut new, mut joined) = (Namespaces::default(), Vec::new());
+        for entry in &spec.linux.namespaces {
+            let Some(kind) = kind(&entry.kind) else { continue };
+            if entry.path.is_empty() {
+                new.insert(kind);
+            } else {
+                joined.push((kind, entry.path.clone()));
+            }
+        }
+        joined.sort_by_key(|(kind, _)| Namespace::ALL.iter().position(|known| known == kind));
+        let wanted = Wanted { new, joined };
+        if !wanted.has(Namespace::Mount) {
+            return Err(Refused::new(
+                "/linux/namespaces",
+                "config-linux.md#namespaces",
+                "has no \"mount\" entry: without a mount namespace the container's mounts would be the host's",
+            ));
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the container has its own, made or joined.
+    pub fn has(&self, kind: Namespace) -> bool {
+        self.new.contains(kind) || self.joins(kind)
+    }
+
+    /// Whether it is joined.
+    pub fn joins(&self, kind: Namespace) -> bool {
+        self.joined.iter().any(|(joined, _)| *joined == kind)
+    }
+
+    /// Init must clone the container's first process itself: only then can it enter the user namespace at the right moment,
+    /// or write the time offsets in front of the first child.
+    pub fn staged(&self) -> bool {
+        self.has(Namespace::User) || self.new.contains(Namespace::Time)
+    }
+
+    /// The road, with the slot of a pid namespace that the spawning thread joins.
+    pub fn road(&self, draft: &mut Draft) -> Road {
+        if self.staged() {
+            return Road { staged: true, ..Road::default() };
+        }
+        let mut clone = self.new;
+        clone.remove(Namespace::Cgroup);
+        let join_pid = self
+            .joined
+            .iter()
+            .find(|(kind, _)| *kind == Namespace::Pid)
+            .map(|(kind, path)| draft.slot(SlotSource::Namespace { kind: *kind, path: path.clone() }));
+        Road { staged: false, clone, join_pid }
+    }
+
+    /// The head of init's list: into all namespaces but the cgroup one.
+    pub fn enter(&self, draft: &mut Draft, spec: &Spec, ids: &Ids) {
+        if !self.staged() {
+            self.join(draft, |kind| kind != Namespace::Pid);
+            return;
+        }
+        // Those that the host owns are joined with the host's rights, in front of a new user namespace. A user namespace
+        // that is joined owns the others as a rule (a pod), so it goes first, as in runc.
+        self.join(draft, |kind| kind == Namespace::User);
+        self.join(draft, |kind| kind != Namespace::User);
+        let mut rest = self.new;
+        rest.remove(Namespace::Cgroup);
+        if rest.contains(Namespace::Time) {
+            rest.remove(Namespace::Time);
+            draft.step(Step::Unshare { namespaces: [Namespace::Time].into_iter().collect() });
+            let offsets = time_offsets(spec);
+            if !offsets.is_empty() {
+                draft.step(Step::SetTimeOffsets { offsets });
+            }
+        }
+        draft.step(Step::Clone { namespaces: rest });
+        if rest.contains(Namespace::User) {
+            draft.host(HostStep::MapIds {
+                uid: ids.uid.clone(),
+                gid: ids.gid.clone(),
+                deny_setgroups: ids.deny_setgroups,
+            });
+            draft.host(HostStep::Release(Barrier::IdsMapped));
+            draft.step(Step::Await(Barrier::IdsMapped));
+        }
+        if self.has(Namespace::User) {
+            draft.step(Step::BecomeNamespaceRoot);
+        }
+    }
+
+    fn join(&self, draft: &mut Draft, which: impl Fn(Namespace) -> bool) {
+        for (kind, path) in self.joined.iter().filter(|(kind, _)| which(*kind)) {
+            let slot = draft.slot(SlotSource::Namespace { kind: *kind, path: path.clone() });
+            draft.step(Step::JoinNamespace { kind: *kind, slot, path: path.clone() });
+        }
+    }
+}
+
+fn time_offsets(spec: &Spec) -> Vec<TimeOffset> {
+    spec.linux
+        .time_offsets
+        .iter()
+        .map(|(clock, offset)| TimeOffset {
+            clock: clock.clone(),
+            secs: offset.secs,
+            nanosecs: offset.nanosecs,
+        })
+        .collect()
+}

@@ -1,0 +1,197 @@
+//! The order of a new container's plan.
+
+use crate::draft::Draft;
+use crate::idmap::Ids;
+use crate::mounts::Context;
+use crate::namespaces::Wanted;
+use crate::paths::{absolute, clean};
+use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
+use crate::{cgroup, devices, hooks, limits, mounts, process, seccomp, sysctl};
+use cofferdam_spec::Process;
+use cofferdam_step::{Barrier, Namespace, Step};
+
+/// Compiles the plan of `create` and `run`.
+///
+/// # Errors
+/// When config.json breaks a MUST of the runtime-spec, asks for what this machine has not, or for what is not implemented.
+pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refused> {
+    let mut draft = Draft::default();
+    draft.warnings = spec.check()?;
+    let process = spec.process.as_ref().ok_or_else(|| missing("/process", "config.md#process"))?;
+    let root = spec.root.as_ref().ok_or_else(|| missing("/root", "config.md#root"))?;
+    check_console(process, options)?;
+    let wanted = Wanted::of(spec)?;
+    let ids = Ids::of(spec, host, options, &wanted)?;
+
+    let placement = cgroup::prepare(&mut draft, spec, host, options, &wanted, &ids)?;
+    let context = Context { spec, host, options, wanted: &wanted, ids: &ids, placement: &placement };
+    let road = wanted.road(&mut draft);
+    draft.host(HostStep::Spawn);
+    wanted.enter(&mut draft, spec, &ids);
+    draft.host(HostStep::EnterCgroup);
+    if ids.user_namespace {
+        limits::from_the_host(&mut draft, process);
+    }
+    draft.host(HostStep::Release(Barrier::CgroupJoined));
+
+    draft.step(Step::NewSession);
+    keyring(&mut draft, process, options);
+    names(&mut draft, spec, &wanted);
+    let root_path = absolute(&options.bundle, &root.path);
+    filesystem(&mut draft, &context, process, &root_path)?;
+    draft.need_cgroup();
+    if wanted.new.contains(Namespace::Cgroup) {
+        context.enter_cgroup_namespace(&mut draft);
+    }
+    rights(&mut draft, &context, process)?;
+    commit(&mut draft, options);
+    last(&mut draft, spec, host, process, options)?;
+    let Draft { slots, host, init, warnings, .. } = draft;
+    Ok(Plan { road, slots, host, init, warnings })
+}
+
+fn missing(pointer: &str, section: &'static str) -> Refused {
+    Refused::new(pointer, section, "is missing")
+}
+
+fn check_console(process: &Process, options: &Options) -> Result<(), Refused> {
+    let message = match (process.terminal, options.console) {
+        (true, false) => "cannot allocate tty if the runtime will detach without setting console socket",
+        (false, true) => "cannot use console socket if the runtime will not allocate tty",
+        _ => return Ok(()),
+    };
+    Err(Refused::new("/process/terminal", "config.md#process", message))
+}
+
+fn keyring(draft: &mut Draft, process: &Process, options: &Options) {
+    if !options.no_new_keyring {
+        let label = &process.selinux_label;
+        draft.step(Step::JoinSessionKeyring {
+            name: format!("_ses.{}", options.id),
+            label: (!label.is_empty()).then(|| label.clone()),
+        });
+    }
+}
+
+/// What new network and uts namespaces begin with.
+fn names(draft: &mut Draft, spec: &Spec, wanted: &Wanted) {
+    if wanted.new.contains(Namespace::Network) {
+        draft.step(Step::BringUpLoopback);
+    }
+    if !spec.hostname.is_empty() {
+        draft.step(Step::SetHostname { name: spec.hostname.clone() });
+    }
+    if !spec.domainname.is_empty() {
+        draft.step(Step::SetDomainname { name: spec.domainname.clone() });
+    }
+}
+
+/// From the host's mounts to the container's root, finished.
+fn filesystem(
+    draft: &mut Draft,
+    context: &Context<'_>,
+    process: &Process,
+    root_path: &str,
+) -> Result<(), Refused> {
+    let spec = context.spec;
+    context.prepare_root(draft, root_path);
+    context.mount_all(draft)?;
+    if devices::are_ours(spec) {
+        devices::make(draft, context);
+    }
+    hooks::runtime(draft, spec);
+    hooks::create_container(draft, spec, context.options);
+    let cwd = clean(&process.cwd);
+    if cwd != "/" {
+        // In front of a root that becomes read-only. runc makes it too.
+        draft.step(Step::MakeDirectory { path: cwd, mode: 0o755 });
+    }
+    draft.step(Step::PivotRoot { no_pivot: context.options.no_pivot });
+    if process.terminal {
+        console(draft, process, true);
+    }
+    context.remount_read_only(draft);
+    if spec.root.as_ref().is_some_and(|root| root.readonly) {
+        draft.step(Step::MakeRootReadonly);
+    }
+    if let Some(how) = mounts::late_root_propagation(&spec.linux.rootfs_propagation) {
+        draft.step(Step::SetRootPropagation(how));
+    }
+    sysctl::set(draft, spec);
+    for path in &spec.linux.readonly_paths {
+        draft.step(Step::MakeReadonly { path: clean(path) });
+    }
+    let label = &spec.linux.mount_label;
+    for path in &spec.linux.masked_paths {
+        let label = (!label.is_empty()).then(|| label.clone());
+        draft.step(Step::MaskPath { path: clean(path), label });
+    }
+    Ok(())
+}
+
+/// The terminal: rows and columns beyond 65,535 are no size, as check() says.
+pub(crate) fn console(draft: &mut Draft, process: &Process, mount: bool) {
+    let socket = draft.slot(SlotSource::ConsoleSocket);
+    let size = process.console_size.map(|size| (size.height as u16, size.width as u16));
+    draft.step(Step::OpenConsole { socket, size, mount, uid: process.user.uid });
+}
+
+/// What the process is allowed and limited to, up to where it waits.
+fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result<(), Refused> {
+    let spec = context.spec;
+    draft.step(Step::SetAffinity { mask: Vec::new() });
+    limits::priorities(draft, process);
+    let domain = spec.linux.personality.as_ref().map(|personality| personality.domain.as_str());
+    limits::personality(draft, domain);
+    limits::memory_policy(draft, spec)?;
+    if !context.ids.user_namespace {
+        limits::from_init(draft, process);
+    }
+    if process.no_new_privileges {
+        draft.step(Step::SetNoNewPrivileges);
+    }
+    process::labels(draft, process, context.host)?;
+    process::become_user(draft, process, context.ids, process::umask(process));
+    draft.step(Step::SealDescriptors { preserve: context.options.preserve_fds });
+    if process.no_new_privileges || spec.linux.seccomp.is_none() {
+        draft.init.extend(process::set_capabilities(process));
+    }
+    draft.step(Step::ResolveProgram);
+    Ok(())
+}
+
+/// Where `create` ends and `start` goes on.
+fn commit(draft: &mut Draft, options: &Options) {
+    if !options.run {
+        draft.host(HostStep::Await(Barrier::Committed));
+        draft.step(Step::Tell(Barrier::Committed));
+    }
+    draft.host(HostStep::Commit);
+    draft.host(HostStep::Release(Barrier::Committed));
+    draft.step(Step::Await(Barrier::Committed));
+    if !options.run {
+        let listener = draft.slot(SlotSource::StartListener);
+        draft.step(Step::AwaitStart { listener });
+    }
+}
+
+/// Behind the start barrier. Loading a filter without no_new_privs needs CAP_SYS_ADMIN, so that the capabilities go last then.
+fn last(
+    draft: &mut Draft,
+    spec: &Spec,
+    host: &Host,
+    process: &Process,
+    options: &Options,
+) -> Result<(), Refused> {
+    hooks::start_container(draft, spec, options);
+    if let Some(profile) = &spec.linux.seccomp {
+        let (step, mut warnings) = seccomp::load(profile, host)?;
+        draft.step(step);
+        draft.warnings.append(&mut warnings);
+        if !process.no_new_privileges {
+            draft.init.extend(process::set_capabilities(process));
+        }
+    }
+    draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
+    Ok(())
+}

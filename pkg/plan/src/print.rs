@@ -1,0 +1,273 @@
+//! What `cofferdam plan` prints: the two lists beside each other in time, or JSON. The values of environment variables are
+//! left out of both, as they hold secrets.
+
+use crate::{HostStep, IdMap, Plan, Road, SlotSource};
+use cofferdam_step::{Barrier, Mount, Namespaces, Source, Step};
+use std::fmt::{Display, Formatter, Result, Write as _};
+
+/// What stands for the value of an environment variable.
+const REDACTED: &str = "…";
+
+impl Plan {
+    /// The plan without secrets, for printing: environment values are replaced, and long filters shortened to nothing.
+    pub fn redacted(&self) -> Plan {
+        let mut plan = self.clone();
+        for step in &mut plan.init {
+            match step {
+                Step::Exec { env, .. } => redact(env),
+                Step::RunHooks(hooks) => hooks.hooks.iter_mut().for_each(|hook| redact(&mut hook.env)),
+                _ => {}
+            }
+        }
+        for step in &mut plan.host {
+            if let HostStep::RunHooks { hooks, .. } = step {
+                hooks.iter_mut().for_each(|hook| redact(&mut hook.env));
+            }
+        }
+        plan
+    }
+
+    /// The redacted plan as JSON.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(&self.redacted()).expect("a plan has only string keys")
+    }
+}
+
+fn redact(env: &mut [String]) {
+    for entry in env {
+        if let Some((name, _)) = entry.split_once('=') {
+            *entry = format!("{name}={REDACTED}");
+        }
+    }
+}
+
+impl Display for Plan {
+    /// Host steps and init steps, each list with its numbers; a barrier's two ends carry the same letter.
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        writeln!(f, "road: {}", self.road)?;
+        if !self.slots.is_empty() {
+            writeln!(f, "\nslots")?;
+            for (i, slot) in self.slots.iter().enumerate() {
+                writeln!(f, "{i:4}  {slot}")?;
+            }
+        }
+        writeln!(f, "\nhost")?;
+        for (i, step) in self.host.iter().enumerate() {
+            writeln!(f, "{:4}  {}{step}", i + 1, mark(host_barrier(step)))?;
+        }
+        writeln!(f, "\ninit")?;
+        for (i, step) in self.init.iter().enumerate() {
+            writeln!(f, "{:4}  {}{step}{}", i + 1, mark(init_barrier(step)), Detail(step))?;
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f, "\nwarnings")?;
+            for warning in &self.warnings {
+                writeln!(f, "      {warning}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Which barrier a step of the host stands at, and whether it opens it.
+pub(crate) fn host_barrier(step: &HostStep) -> Option<(Barrier, bool)> {
+    match step {
+        HostStep::Release(barrier) => Some((*barrier, true)),
+        HostStep::Await(barrier) => Some((*barrier, false)),
+        _ => None,
+    }
+}
+
+/// The same for init, whose telling is what the host waits for.
+pub(crate) fn init_barrier(step: &Step) -> Option<(Barrier, bool)> {
+    match step {
+        Step::Tell(barrier) => Some((*barrier, true)),
+        Step::Await(barrier) => Some((*barrier, false)),
+        _ => None,
+    }
+}
+
+/// `──A──▶` for the side that speaks, `──▶A──` for the side that waits, blanks for all other steps.
+fn mark(barrier: Option<(Barrier, bool)>) -> &'static str {
+    match barrier {
+        None => "",
+        Some((Barrier::IdsMapped, true)) => "▶A ",
+        Some((Barrier::IdsMapped, false)) => "A▶ ",
+        Some((Barrier::CgroupJoined, true)) => "▶B ",
+        Some((Barrier::CgroupJoined, false)) => "B▶ ",
+        Some((Barrier::RuntimeHooks, true)) => "▶C ",
+        Some((Barrier::RuntimeHooks, false)) => "C▶ ",
+        Some((Barrier::Committed, true)) => "▶D ",
+        Some((Barrier::Committed, false)) => "D▶ ",
+    }
+}
+
+impl Display for Road {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        if self.staged {
+            return f.write_str(
+                "staged: init begins in the host's namespaces and clones the container's first process",
+            );
+        }
+        f.write_str("direct: clone with")?;
+        kinds(f, self.clone)?;
+        match self.join_pid {
+            Some(slot) => write!(f, ", in the pid namespace of slot {}", slot.0),
+            None => Ok(()),
+        }
+    }
+}
+
+fn kinds(f: &mut Formatter<'_>, namespaces: Namespaces) -> Result {
+    if namespaces.is_empty() {
+        return f.write_str(" nothing new");
+    }
+    namespaces.iter().try_for_each(|kind| write!(f, " {}", kind.spec_name()))
+}
+
+impl Display for SlotSource {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            SlotSource::Namespace { kind, path } => write!(f, "{} namespace {path}", kind.spec_name()),
+            SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive } => {
+                write!(f, "{} {path}", if *recursive { "tree" } else { "mount" })?;
+                if let Some(propagation) = propagation {
+                    write!(f, ", {propagation}")?;
+                }
+                if let Some(idmap) = idmap {
+                    write!(f, ", {} by {idmap}", if *idmap_recursive { "all idmapped" } else { "idmapped" })?;
+                }
+                Ok(())
+            }
+            SlotSource::UserNamespace(idmap) => write!(f, "user namespace of {idmap}"),
+            SlotSource::ConsoleSocket => f.write_str("console socket"),
+            SlotSource::StartListener => f.write_str("start listener"),
+            SlotSource::Process => f.write_str("pidfd of the container's first process"),
+        }
+    }
+}
+
+impl Display for IdMap {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            IdMap::NamespaceFile(path) => f.write_str(path),
+            IdMap::Mappings { uid, gid } => write!(f, "uids {} gids {}", mappings(uid), mappings(gid)),
+        }
+    }
+}
+
+fn mappings(list: &[cofferdam_spec::IdMapping]) -> String {
+    let mut text = String::new();
+    for (i, mapping) in list.iter().enumerate() {
+        let blank = if i == 0 { "" } else { "," };
+        let _ = write!(text, "{blank}{}:{}:{}", mapping.container_id, mapping.host_id, mapping.size);
+    }
+    text
+}
+
+impl Display for HostStep {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            HostStep::PrepareCgroup { placement, settings, owner } => {
+                match &placement.unit {
+                    Some(unit) => write!(f, "prepare cgroup unit {} in {}", unit.name, unit.slice)?,
+                    None => {
+                        write!(f, "prepare cgroup {}", placement.dirs.first().map_or("", |dir| &dir.path))?
+                    }
+                }
+                if placement.dirs.len() > 1 {
+                    write!(f, " and {} more", placement.dirs.len() - 1)?;
+                }
+                write!(f, ", {} limits", settings.writes.len())?;
+                if let Some(owner) = owner {
+                    write!(f, ", for uid {owner}")?;
+                }
+                Ok(())
+            }
+            HostStep::Spawn => f.write_str("spawn init"),
+            HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
+            HostStep::MapIds { uid, gid, deny_setgroups } => {
+                write!(f, "map uids {} gids {}", mappings(uid), mappings(gid))?;
+                f.write_str(if *deny_setgroups { ", deny setgroups" } else { "" })
+            }
+            HostStep::SetOomScoreAdj { value } => write!(f, "set oom_score_adj of init to {value}"),
+            HostStep::SetRlimits { limits } => write!(f, "set {} rlimits of init", limits.len()),
+            HostStep::Release(barrier) => write!(f, "tell init: {barrier}"),
+            HostStep::Await(barrier) => write!(f, "await init: {barrier}"),
+            HostStep::RunHooks { kind, hooks } => write!(f, "run {} {kind} hooks", hooks.len()),
+            HostStep::Commit => f.write_str("write state and pid file"),
+        }
+    }
+}
+
+/// What the step's own few words leave out.
+struct Detail<'a>(&'a Step);
+
+impl Display for Detail<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0 {
+            Step::Mount(mount) => detail_of(f, mount),
+            Step::SetSysctl { value, .. } => write!(f, " = {value}"),
+            Step::SetUser { additional_gids: Some(gids), .. } if !gids.is_empty() => {
+                write!(f, " groups {gids:?}")
+            }
+            Step::DropBounding { keep } => write!(f, " but {}", keep.count_ones()),
+            Step::SetCapabilities(sets) => write!(
+                f,
+                ": {} effective, {} permitted, {} inheritable, {} ambient",
+                sets.effective.count_ones(),
+                sets.permitted.count_ones(),
+                sets.inheritable.count_ones(),
+                sets.ambient.count_ones()
+            ),
+            Step::Exec { args, env } => {
+                args.iter().skip(1).try_for_each(|arg| write!(f, " {arg}"))?;
+                let names: Vec<&str> = env
+                    .iter()
+                    .map(|entry| entry.split_once('=').map_or(entry.as_str(), |(name, _)| name))
+                    .collect();
+                write!(f, "\n      with {}", names.join(" "))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// `MOUNT_ATTR_*` by their options' names.
+const ATTRIBUTES: [(u64, &str); 8] = [
+    (0x1, "ro"),
+    (0x2, "nosuid"),
+    (0x4, "nodev"),
+    (0x8, "noexec"),
+    (0x10, "noatime"),
+    (0x20, "strictatime"),
+    (0x80, "nodiratime"),
+    (0x20_0000, "nosymfollow"),
+];
+
+fn detail_of(f: &mut Formatter<'_>, mount: &Mount) -> Result {
+    let mut words: Vec<String> = Vec::new();
+    let named = |bits: u64, prefix: &str, words: &mut Vec<String>| {
+        let names = ATTRIBUTES.iter().filter(|(bit, _)| bits & bit != 0);
+        words.extend(names.map(|(_, name)| format!("{prefix}{name}")));
+    };
+    named(mount.attributes.set, "", &mut words);
+    named(mount.recursive.set, "r", &mut words);
+    words.extend(mount.propagation.iter().map(ToString::to_string));
+    if let Source::New { options, inherit_mode, .. } = &mount.source {
+        words.extend(options.iter().map(|option| match &option.value {
+            Some(value) => format!("{}={value}", option.key),
+            None => option.key.clone(),
+        }));
+        words.extend(inherit_mode.then(|| "mode as covered".to_owned()));
+    }
+    words.extend(mount.copy_up.then(|| "copy up".to_owned()));
+    words.extend(mount.idmap.map(|slot| format!("idmapped by slot {}", slot.0)));
+    if !words.is_empty() {
+        write!(f, " ({})", words.join(","))?;
+    }
+    match &mount.or_else {
+        Some(other) => write!(f, ", or else {other}"),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,87 @@
+//! `/process`: user, rights, environment, and the order in which they are given up.
+
+use crate::draft::Draft;
+use crate::idmap::Ids;
+use crate::{Host, Refused};
+use cofferdam_spec::{Process, capability_bit};
+use cofferdam_step::{Capabilities, Step};
+
+/// What the shell finds when config.json names no umask: runc's default for a new container.
+const UMASK: u32 = 0o022;
+
+/// The bits of one set. Unknown names are a warning (config.md: "runtime SHOULD ... ignore"), told by the spec's check.
+fn bits(names: &[String]) -> u64 {
+    names.iter().filter_map(|name| capability_bit(name)).fold(0, |bits, bit| bits | 1 << bit)
+}
+
+/// The step that drops all capabilities but the config's; none when config.json is silent.
+pub(crate) fn set_capabilities(process: &Process) -> Option<Step> {
+    process.capabilities.as_ref().map(|sets| {
+        Step::SetCapabilities(Capabilities {
+            effective: bits(&sets.effective),
+            permitted: bits(&sets.permitted),
+            inheritable: bits(&sets.inheritable),
+            ambient: bits(&sets.ambient),
+        })
+    })
+}
+
+/// LSM labels for the next execve.
+pub(crate) fn labels(draft: &mut Draft, process: &Process, host: &Host) -> Result<(), Refused> {
+    const SECTION: &str = "config.md#linux-process";
+    if !process.apparmor_profile.is_empty() {
+        if !host.apparmor {
+            let message =
+                format!("profile {:?}: AppArmor is not enabled on this machine", process.apparmor_profile);
+            return Err(Refused::new("/process/apparmorProfile", SECTION, message));
+        }
+        draft.step(Step::SetAppArmor { profile: process.apparmor_profile.clone() });
+    }
+    if !process.selinux_label.is_empty() {
+        if !host.selinux {
+            let message =
+                format!("label {:?}: SELinux is not enabled on this machine", process.selinux_label);
+            return Err(Refused::new("/process/selinuxLabel", SECTION, message));
+        }
+        draft.step(Step::SetSelinux { label: process.selinux_label.clone() });
+    }
+    Ok(())
+}
+
+/// From the runtime's credentials to the container's user, with all permitted capabilities kept: groups, ids, home, cwd.
+///
+/// The working directory is entered as the user, but with the runtime's capabilities: so that neither a directory that only
+/// root may search nor one on a filesystem that squashes root keeps the process out (runc tries both, one after the other).
+pub(crate) fn become_user(draft: &mut Draft, process: &Process, ids: &Ids, umask: Option<u32>) {
+    let user = &process.user;
+    draft.step(Step::OwnStdio { uid: user.uid });
+    if !process.env.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+        draft.step(Step::SetHome { uid: user.uid });
+    }
+    if let Some(sets) = &process.capabilities {
+        draft.step(Step::DropBounding { keep: bits(&sets.bounding) });
+    }
+    draft.step(Step::SetUser {
+        uid: user.uid,
+        gid: user.gid,
+        additional_gids: (!ids.deny_setgroups).then(|| user.additional_gids.clone()),
+        umask,
+    });
+    draft.step(Step::ChangeDirectory { path: process.cwd.clone(), create: false });
+}
+
+/// The umask of a new container.
+pub(crate) fn umask(process: &Process) -> Option<u32> {
+    Some(process.user.umask.unwrap_or(UMASK))
+}
+
+/// The environment without repetitions: the last value of a name counts, and stands where it stood (as Go's os/exec has it,
+/// and so runc).
+pub(crate) fn environment(process: &Process) -> Vec<String> {
+    let name = |entry: &'_ str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
+    let mut seen = std::collections::HashSet::with_capacity(process.env.len());
+    let mut kept: Vec<&String> =
+        process.env.iter().rev().filter(|entry| seen.insert(&entry.as_bytes()[..name(entry)])).collect();
+    kept.reverse();
+    kept.into_iter().cloned().collect()
+}
