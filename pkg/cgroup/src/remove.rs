@@ -27,46 +27,37 @@ impl Cgroup {
         if self.unit.is_some() {
             crate::systemd::stop(self)?;
         }
-        let mut failed = None;
-        let mut thawed = false;
-        for dir in self.dirs.iter().filter(|dir| !dir.existed) {
-            if let Err(error) = self.remove_dir(&dir.path, &mut thawed) {
-                failed.get_or_insert(error);
+        let mut left: Vec<&str> =
+            self.dirs.iter().filter(|dir| !dir.existed).map(|dir| dir.path.as_str()).collect();
+        // The fast road: a container without sub-cgroups whose processes are gone.
+        left.retain(|path| file::rmdir(path).is_err());
+        if left.is_empty() {
+            return Ok(());
+        }
+        let _ = self.thaw();
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..PAUSES {
+            left.retain(|path| match remove_tree(path) {
+                Ok(()) => false,
+                // Anything but a process that is still there will not get better.
+                Err(error) => error.is(Errno::EBUSY) || error.is(Errno::ENOTEMPTY),
+            });
+            if left.is_empty() {
+                break;
             }
+            std::thread::sleep(pause);
+            pause *= 2;
         }
-        failed.map_or(Ok(()), Err)
-    }
-
-    fn remove_dir(&self, path: &str, thawed: &mut bool) -> Result<(), CgroupError> {
-        match file::rmdir(path) {
-            // A read-only mount gives EROFS for what does not exist, too.
-            Err(error) if error.is(Errno::EBUSY) || error.is(Errno::EROFS) || error.is(Errno::ENOTEMPTY) => {}
-            result => return result,
-        }
-        if !std::mem::replace(thawed, true) {
-            let _ = self.thaw();
-        }
-        remove_tree(path)
+        self.dirs.iter().filter(|dir| !dir.existed).try_for_each(|dir| remove_tree(&dir.path))
     }
 }
 
 /// Removes the sub-cgroups, then the cgroup itself.
 fn remove_tree(path: &str) -> Result<(), CgroupError> {
-    let children = match file::children(path) {
+    // Looked at before it is removed, for a read-only mount answers rmdir(2) with EROFS also for what does not exist.
+    match file::children(path) {
         Err(error) if error.is_gone() => return Ok(()),
-        children => children?,
-    };
-    for child in children {
-        remove_tree(&child)?;
-    }
-    let mut pause = FIRST_PAUSE;
-    for _ in 0..PAUSES {
-        match file::rmdir(path) {
-            Err(error) if error.is(Errno::EBUSY) => {}
-            result => return result,
-        }
-        std::thread::sleep(pause);
-        pause *= 2;
+        children => children?.iter().try_for_each(|child| remove_tree(child))?,
     }
     file::rmdir(path)
 }
