@@ -158,10 +158,9 @@ impl Builder<'_> {
         }
     }
 
-    /// runc's rule (libcontainer/seccomp/patchbpf): not where unmentioned calls get by, and no need where they are
-    /// answered with ENOSYS anyway.
+    /// runc's rule (libcontainer/seccomp/patchbpf): not where unmentioned calls get by.
     fn stubs(&self) -> bool {
-        !action::lets_by(self.profile.default) && self.profile.default != ENOSYS
+        !action::lets_by(self.profile.default)
     }
 
     fn decisions(&mut self, info: &'static ArchInfo) -> Result<Decisions, Error> {
