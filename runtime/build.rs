@@ -47,7 +47,10 @@ fn build(root: &Path, target_dir: &Path, target: &std::ffi::OsStr) -> PathBuf {
     // What the outer build was told (a linter's wrapper, coverage) is not meant for this one.
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("CARGO_TARGET_") || text.starts_with("CARGO_PROFILE_") || text.contains("RUSTFLAGS") {
+        if text.starts_with("CARGO_TARGET_")
+            || text.starts_with("CARGO_PROFILE_")
+            || text.contains("RUSTFLAGS")
+        {
             cargo.env_remove(&name);
         }
     }

@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// config.json asks for what cannot be, or for what is not supported.
+    #[error(transparent)]
+    Refused(Box<cofferdam_spec::Refused>),
     /// Init could not carry out a step.
     #[error(transparent)]
     StepFailed(Box<StepFailed>),
@@ -157,6 +160,21 @@ impl Error {
             Error::Io { source, .. } => source.raw_os_error(),
             Error::NoProcess { .. } => Some(nix::libc::ESRCH),
             _ => None,
+        }
+    }
+}
+
+impl From<cofferdam_spec::Refused> for Error {
+    fn from(refused: cofferdam_spec::Refused) -> Error {
+        Error::Refused(Box::new(refused))
+    }
+}
+
+impl From<cofferdam_spec::LoadError> for Error {
+    fn from(error: cofferdam_spec::LoadError) -> Error {
+        match error {
+            cofferdam_spec::LoadError::Refused(refused) => refused.into(),
+            cofferdam_spec::LoadError::Read { path, source } => Error::io("read", path, source),
         }
     }
 }

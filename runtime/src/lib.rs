@@ -1,8 +1,18 @@
 //! The runtime as a library: what the command line and the shim share.
+//!
+//! [`container`] is the face; [`launch`] carries plans out; [`state`] remembers; [`hooks`] and [`console`] serve both sides.
 #![forbid(unsafe_code)]
 
+pub mod console;
+pub mod container;
+mod create;
 pub mod error;
+mod exec;
+mod files;
+pub mod hooks;
 pub mod launch;
 pub mod log;
 pub mod report;
+mod sockets;
+mod start;
 pub mod state;

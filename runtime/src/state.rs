@@ -108,10 +108,10 @@ pub struct State<C, T> {
 pub struct LateHooks {
     /// Run by `start`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub poststart: Vec<oci_spec::runtime::Hook>,
+    pub poststart: Vec<cofferdam_spec::Hook>,
     /// Run by `delete`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub poststop: Vec<oci_spec::runtime::Hook>,
+    pub poststop: Vec<cofferdam_spec::Hook>,
 }
 
 impl LateHooks {
@@ -332,6 +332,15 @@ impl Root {
         Err(Error::Exists { id: id.into() })
     }
 
+    /// Removes what a creator of this id left that died. A container, or one that is being created, is not touched.
+    pub fn sweep(&self, id: &str) -> Result<(), Error> {
+        match self.find(id).and_then(Home::try_lock) {
+            Ok(home) if !home.has_state() => home.remove(),
+            Ok(_) | Err(Error::NotFound { .. } | Error::Busy { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The home of a container; [`Error::NotFound`] when there is none.
     pub fn find(&self, id: &str) -> Result<Home, Error> {
         check_id(id)?;
@@ -376,6 +385,11 @@ impl Home {
             Err(Errno::ENOENT | Errno::ENOTDIR) => Err(Error::NotFound { id: id.into() }),
             Err(errno) => Err(Error::io("open", path, errno)),
         }
+    }
+
+    /// The same directory once more: a lock belongs to the opening, so a second one can wait for it.
+    pub fn reopen(&self) -> Result<Home, Error> {
+        Home::open(&self.id, &self.path)
     }
 
     /// The container's id.
@@ -729,6 +743,21 @@ mod tests {
         assert!(matches!(root.find("web").unwrap().read::<String, ()>(), Err(Error::NotFound { .. })));
         let home = root.reserve("web").unwrap();
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_sweep_removes_only_what_a_dead_creator_left() {
+        let root = TestRoot::new();
+        root.sweep("web").unwrap();
+        let home = root.reserve("web").unwrap();
+        root.sweep("web").unwrap();
+        assert_eq!(root.ids().unwrap(), ["web"], "it is locked");
+        drop(home);
+        root.sweep("web").unwrap();
+        assert!(root.ids().unwrap().is_empty());
+        root.reserve("web").unwrap().write(&sample("web")).unwrap();
+        root.sweep("web").unwrap();
+        assert_eq!(root.ids().unwrap(), ["web"], "it has state");
     }
 
     #[test]

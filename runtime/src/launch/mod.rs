@@ -19,7 +19,7 @@ use nix::libc;
 use road::{Departure, Traveller};
 use std::os::fd::OwnedFd;
 
-pub use slots::Given;
+pub use slots::{Given, check_preserved};
 
 /// What the caller does between two steps of the plan.
 pub trait Companion {
@@ -214,7 +214,8 @@ impl<'a> Journey<'a> {
         let pid = self.traveller()?.pid;
         if let Some(prepared) = self.prepared.take() {
             let born_in = prepared.clone_dir().is_some();
-            let entered = if self.enters_by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
+            let entered =
+                if self.enters_by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
             self.cgroup = Some(entered.map_err(|error| Error::below("enter the cgroup", error))?);
             return Ok(());
         }
@@ -268,13 +269,17 @@ impl<'a> Journey<'a> {
             Some(report) if report.kind == ReportKind::Failed => {
                 StepFailed::new(verb, id, &plan.init, report).into()
             }
-            Some(report) => Error::Unsupported(format!("{verb} {id}: init said {:?} out of turn", report.kind)),
+            Some(report) => {
+                Error::Unsupported(format!("{verb} {id}: init said {:?} out of turn", report.kind))
+            }
             None => Error::InitDied {
                 verb,
                 id: id.into(),
                 end: self.traveller.as_ref().map_or(Ending::Unknown, |traveller| ending(traveller.pid)),
                 at: "an unknown".into(),
-                hint: Some("a process that dies without a word was mostly killed for memory: see memory.limit"),
+                hint: Some(
+                    "a process that dies without a word was mostly killed for memory: see memory.limit",
+                ),
             },
         }
     }
@@ -341,4 +346,15 @@ fn map_ids(pid: i32, uid: &[IdMapping], gid: &[IdMapping], deny_setgroups: bool)
         write(name, &lines.collect::<String>())?;
     }
     Ok(())
+}
+
+/// Kills a process of ours and waits for it.
+pub fn end(child: &crate::container::Process) {
+    let _ = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
+    let _ = process::wait(child.pid, false);
+}
+
+/// Kills a process that need not be ours.
+pub fn end_process(pidfd: &OwnedFd) {
+    let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
 }

@@ -64,7 +64,8 @@ fn tree(
         let what = what.to_owned();
         move |errno: Errno| Error::io(what, path, errno)
     };
-    let tree = mount::open_tree_clone(&Cwd, path.as_bytes(), recursive).map_err(failed("open the mount source"))?;
+    let tree =
+        mount::open_tree_clone(&Cwd, path.as_bytes(), recursive).map_err(failed("open the mount source"))?;
     if let Some(how) = propagation {
         let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
         mount::mount_setattr(&tree, how.recursive, &change).map_err(failed("set the propagation of"))?;
@@ -96,8 +97,9 @@ fn user_namespace(map: &IdMap) -> Result<Fd, Error> {
     let traveller = road::depart(&departure, &waits)
         .map_err(|errno| Error::call("make a user namespace for an idmapped mount", errno))?;
     let path = format!("/proc/{}/ns/user", traveller.pid);
-    let opened = map_ids(traveller.pid, uid, gid, false)
-        .and_then(|()| fs::openat(&Cwd, path.as_bytes(), 0, 0).map_err(|errno| Error::io("open", path, errno)));
+    let opened = map_ids(traveller.pid, uid, gid, false).and_then(|()| {
+        fs::openat(&Cwd, path.as_bytes(), 0, 0).map_err(|errno| Error::io("open", path, errno))
+    });
     traveller.end();
     opened
 }

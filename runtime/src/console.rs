@@ -1,0 +1,263 @@
+//! The foreground: `run` and `exec` without `--detach` stay with their process, pass signals on, and end with its status.
+//!
+//! One loop over descriptors does it all: the pidfd says that the process has ended, a signalfd what was sent to us, and with
+//! a terminal of its own the bytes go both ways. Nothing is lost between the launch and the loop, because the signals are
+//! blocked before the launch.
+
+use crate::container::Process;
+use crate::error::Error;
+use cofferdam_sys::{Errno, Fd, fs, net, process, shim};
+use nix::errno::Errno as NixErrno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Signals that are for this process and not for the container's.
+const OURS: [Signal; 3] = [Signal::SIGCHLD, Signal::SIGWINCH, Signal::SIGURG];
+
+/// A verb that will stay with its process.
+pub struct Foreground {
+    signals: SignalFd,
+    /// Where init's message with the terminal's master arrives.
+    console: Option<Fd>,
+}
+
+impl Foreground {
+    /// Begins to collect signals; before the launch, so that none is lost.
+    ///
+    /// With `subreaper` the container's orphans come to this process, which waits for them.
+    ///
+    /// # Errors
+    /// When the kernel refuses a signalfd or the subreaper's role.
+    pub fn begin(subreaper: bool) -> Result<Foreground, Error> {
+        let all = SigSet::all();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&all), None)
+            .map_err(|errno| Error::call("block signals", errno))?;
+        let signals = SignalFd::with_flags(&all, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .map_err(|errno| Error::call("make a signalfd", errno))?;
+        if subreaper {
+            prctl::set_child_subreaper(true).map_err(|errno| {
+                Error::call("become a subreaper", std::io::Error::from_raw_os_error(errno))
+            })?;
+        }
+        Ok(Foreground { signals, console: None })
+    }
+
+    /// The end of a socket that takes the terminal's master; the other end stays here.
+    ///
+    /// # Errors
+    /// When there are no sockets left.
+    pub fn console(&mut self) -> Result<OwnedFd, Error> {
+        let (ours, theirs) = net::socketpair().map_err(|errno| Error::call("make a socket pair", errno))?;
+        self.console = Some(ours);
+        Ok(theirs.into())
+    }
+
+    /// Stays with the process until it ends: its exit status, or 128 and the signal that killed it.
+    ///
+    /// # Errors
+    /// When the terminal cannot be had, or waiting fails.
+    pub fn attend(self, child: &Process) -> Result<i32, Error> {
+        let terminal = match &self.console {
+            Some(socket) => Some(Terminal::receive(socket)?),
+            None => None,
+        };
+        let mut attendance =
+            Attendance { signals: self.signals, child, terminal, stdin_open: true, hung_up: false };
+        attendance.until_end()
+    }
+}
+
+/// The master of the container's terminal, and what this process's own terminal was like before.
+struct Terminal {
+    master: Fd,
+    own: Option<Termios>,
+}
+
+impl Terminal {
+    fn receive(socket: &Fd) -> Result<Terminal, Error> {
+        let mut name = [0; 64];
+        let master = match net::receive_fd(socket, &mut name) {
+            Ok((_, Some(master))) => master,
+            Ok(_) => return Err(Error::Unsupported("init sent no terminal".into())),
+            Err(errno) => return Err(Error::call("receive the terminal", errno)),
+        };
+        let stdin = std::io::stdin();
+        let own = tcgetattr(&stdin).ok();
+        let terminal = Terminal { master, own };
+        if let Some(own) = &terminal.own {
+            let mut raw = own.clone();
+            cfmakeraw(&mut raw);
+            tcsetattr(&stdin, SetArg::TCSANOW, &raw)
+                .map_err(|errno| Error::call("make the terminal raw", errno))?;
+            terminal.resize();
+        }
+        Ok(terminal)
+    }
+
+    /// Takes over the size of this process's terminal, if it has one.
+    fn resize(&self) {
+        if let Ok((rows, columns)) = net::window_size(&cofferdam_sys::Borrowed(0)) {
+            let _ = net::set_window_size(&self.master, rows, columns);
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if let Some(own) = &self.own {
+            let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, own);
+        }
+    }
+}
+
+struct Attendance<'a> {
+    signals: SignalFd,
+    child: &'a Process,
+    terminal: Option<Terminal>,
+    stdin_open: bool,
+    /// Nobody in the container holds the terminal: asked again every now and then, for somebody may open it again.
+    hung_up: bool,
+}
+
+/// How often a terminal that nobody holds is asked, in milliseconds.
+const ASK_AGAIN: u16 = 50;
+
+impl Attendance<'_> {
+    fn until_end(&mut self) -> Result<i32, Error> {
+        loop {
+            let Ready { child, signals, output, input } = self.poll()?;
+            if output {
+                self.copy_out();
+            }
+            if signals {
+                self.pass_signals()?;
+            }
+            if child {
+                self.drain();
+                return self.reap();
+            }
+            if input {
+                self.copy_in();
+            }
+        }
+    }
+
+    fn poll(&self) -> Result<Ready, Error> {
+        let entry =
+            |fd, wanted: bool| PollFd::new(fd, if wanted { PollFlags::POLLIN } else { PollFlags::empty() });
+        let stdin = std::io::stdin();
+        let mut fds = vec![entry(self.child.pidfd.as_fd(), true), entry(self.signals.as_fd(), true)];
+        if let Some(terminal) = &self.terminal {
+            fds.push(entry(AsFd::as_fd(&terminal.master), true));
+            if self.hung_up {
+                // A hang-up is reported whether it is asked for or not.
+                fds[2] = entry(self.signals.as_fd(), false);
+            }
+            if self.stdin_open {
+                fds.push(entry(stdin.as_fd(), true));
+            }
+        }
+        let limit = if self.hung_up { PollTimeout::from(ASK_AGAIN) } else { PollTimeout::NONE };
+        match poll(&mut fds, limit) {
+            Ok(_) | Err(NixErrno::EINTR) => {}
+            Err(errno) => return Err(Error::call("poll", errno)),
+        }
+        let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any().unwrap_or(false));
+        Ok(Ready { child: ready(0), signals: ready(1), output: self.hung_up || ready(2), input: ready(3) })
+    }
+
+    /// Passes on what was sent to this process, and takes over a new size of its terminal.
+    fn pass_signals(&mut self) -> Result<(), Error> {
+        while let Ok(Some(info)) = self.signals.read_signal() {
+            let number = info.ssi_signo as i32;
+            match Signal::try_from(number) {
+                Ok(Signal::SIGWINCH) => {
+                    if let Some(terminal) = &self.terminal {
+                        terminal.resize();
+                    }
+                }
+                // Orphans that came to the subreaper; the child itself is the pidfd's.
+                Ok(Signal::SIGCHLD) => self.reap_orphans(),
+                Ok(signal) if OURS.contains(&signal) => {}
+                _ => match process::pidfd_send_signal(&self.child.pidfd, number) {
+                    Ok(()) | Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(Error::call(format!("pass signal {number} on"), errno)),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn reap_orphans(&self) {
+        while let Ok(Some(ended)) = shim::peek_ended_child() {
+            if ended.pid == self.child.pid {
+                return;
+            }
+            let _ = shim::reap_pid(ended.pid);
+        }
+    }
+
+    fn copy_out(&mut self) -> bool {
+        let Some(terminal) = &self.terminal else { return false };
+        let mut chunk = [0; 8192];
+        match fs::read(&terminal.master, &mut chunk) {
+            Ok(length) if length > 0 => {
+                let _ = fs::write_all(&cofferdam_sys::Borrowed(1), &chunk[..length]);
+                self.hung_up = false;
+                true
+            }
+            // EIO: nobody holds the other end any more.
+            _ => {
+                self.hung_up = true;
+                false
+            }
+        }
+    }
+
+    fn copy_in(&mut self) {
+        let Some(terminal) = &self.terminal else { return };
+        let mut chunk = [0; 4096];
+        match fs::read(&cofferdam_sys::Borrowed(0), &mut chunk) {
+            Ok(length) if length > 0 => {
+                let _ = fs::write_all(&terminal.master, &chunk[..length]);
+            }
+            // ^D is what a terminal's end of input is; the master itself must stay open for the output.
+            _ => {
+                let _ = fs::write_all(&terminal.master, &[4]);
+                self.stdin_open = false;
+            }
+        }
+    }
+
+    /// What the process wrote before it ended.
+    fn drain(&mut self) {
+        while let Some(terminal) = &self.terminal {
+            let mut fds = [PollFd::new(AsFd::as_fd(&terminal.master), PollFlags::POLLIN)];
+            let waiting = poll(&mut fds, PollTimeout::ZERO).unwrap_or(0) > 0
+                && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
+            if !waiting || !self.copy_out() {
+                return;
+            }
+        }
+    }
+
+    fn reap(&self) -> Result<i32, Error> {
+        let status = process::wait(self.child.pid, false)
+            .map_err(|errno| Error::call("wait for the container's process", errno))?
+            .unwrap_or(0);
+        self.reap_orphans();
+        Ok(if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) })
+    }
+}
+
+/// What has something to say.
+struct Ready {
+    child: bool,
+    signals: bool,
+    output: bool,
+    input: bool,
+}

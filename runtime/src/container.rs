@@ -1,0 +1,445 @@
+//! The face that the command line and the shim share: a [`Store`] of containers, and what can be done to a [`Container`].
+//!
+//! Everything here works from any thread of any process and changes nothing of the caller's own: no working directory, no signal
+//! disposition, no descriptor 0 to 2. Whoever calls [`Store::create`] or [`Container::exec`] is the parent of the process
+//! that comes back, and waits for it.
+
+use crate::error::{Error, Verb};
+use crate::launch::Launched;
+use crate::state::{self, Home, Liveness, Root, State, Status, Summary};
+use crate::{create, exec, hooks, start};
+use cofferdam_cgroup::{Cgroup, Driver};
+use cofferdam_plan::ExecTarget;
+use cofferdam_spec::{Process as ProcessSpec, Spec};
+use cofferdam_step::{Namespace, Step};
+use cofferdam_sys::{Errno, process};
+use nix::libc;
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// The socket in the container's directory on which init waits for its start.
+pub(crate) const START: &str = "start";
+/// How long a killed process may take to go, in milliseconds; runc's bound.
+const GONE_WITHIN: i64 = 10_000;
+
+/// The kept part of a container that only this library reads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Kept {
+    /// What an exec must know.
+    pub target: ExecTarget,
+    /// config.json's process, for an exec that names only its arguments; without its arguments.
+    pub process: ProcessSpec,
+    /// The steps behind the start barrier, in short, for a failing start's sentence.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<Step>,
+    /// How many steps the plan has.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub steps: usize,
+    /// Forgives cgroup errors.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rootless: bool,
+    /// With systemd's driver.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub systemd: bool,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A container's state file.
+pub type Saved = State<Cgroup, Kept>;
+
+/// What [`Store::create`] is told besides config.json.
+#[derive(Debug, Default)]
+pub struct CreateOptions {
+    /// The container's id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// config.json, where the caller has read it already.
+    pub spec: Option<Spec>,
+    /// `run`: the program runs when this returns.
+    pub run: bool,
+    /// `--console-socket`
+    pub console_socket: Option<PathBuf>,
+    /// A connected socket that takes the terminal's master, in place of a path.
+    pub console: Option<OwnedFd>,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+    /// `--preserve-fds` and LISTEN_FDS together.
+    pub preserve_fds: u32,
+    /// `--systemd-cgroup`
+    pub systemd_cgroup: bool,
+    /// Forgives cgroup errors.
+    pub rootless: bool,
+    /// What becomes stdin, stdout and stderr; none keeps the caller's.
+    pub stdio: Option<[OwnedFd; 3]>,
+}
+
+/// What [`Container::exec`] is told.
+#[derive(Debug, Default)]
+pub struct ExecOptions {
+    /// The process document.
+    pub process: ProcessSpec,
+    /// `--console-socket`
+    pub console_socket: Option<PathBuf>,
+    /// A connected socket that takes the terminal's master, in place of a path.
+    pub console: Option<OwnedFd>,
+    /// `--pid-file`
+    pub pid_file: Option<PathBuf>,
+    /// `--pidfd-socket`
+    pub pidfd_socket: Option<PathBuf>,
+    /// `--preserve-fds` and LISTEN_FDS together.
+    pub preserve_fds: u32,
+    /// `--cgroup [controllers:]path`
+    pub cgroups: Vec<(Option<String>, String)>,
+    /// `--ignore-paused`
+    pub ignore_paused: bool,
+    /// What becomes stdin, stdout and stderr; none keeps the caller's.
+    pub stdio: Option<[OwnedFd; 3]>,
+}
+
+/// A process of a container; the caller's child.
+#[derive(Debug)]
+pub struct Process {
+    /// Its pid.
+    pub pid: i32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+impl From<Launched> for Process {
+    fn from(launched: Launched) -> Process {
+        Process { pid: launched.pid, pidfd: launched.pidfd }
+    }
+}
+
+/// All containers below one root.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: Root,
+}
+
+impl Store {
+    /// The store whose containers' directories lie below `root`.
+    pub fn new(root: Root) -> Store {
+        Store { root }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// Creates a container (and, with [`CreateOptions::run`], runs its program).
+    ///
+    /// # Errors
+    /// When config.json is refused or a step fails. Nothing is left then: no process, cgroup, mount or state directory.
+    pub fn create(&self, options: CreateOptions) -> Result<(Container, Process), Error> {
+        state::check_id(&options.id)?;
+        let spec = match &options.spec {
+            Some(_) => None,
+            None => Some(Spec::load(&options.bundle.join("config.json"))?),
+        };
+        let Some(spec) = spec.as_ref().or(options.spec.as_ref()) else {
+            return Err(Error::usage("there is no config.json"));
+        };
+        let (home, saved, process) = create::create(&self.root, spec, &options)?;
+        Ok((Container { home, saved }, process))
+    }
+
+    /// The container with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none; when its state cannot be read.
+    pub fn load(&self, id: &str) -> Result<Container, Error> {
+        let home = self.root.find(id)?;
+        let saved = home.read()?;
+        Ok(Container { home, saved })
+    }
+
+    /// Every container, in the order of their ids. One that vanishes meanwhile is left out; one whose state cannot be read is
+    /// logged.
+    pub fn list(&self) -> Result<Vec<Container>, Error> {
+        let mut containers = Vec::new();
+        for id in self.root.ids()? {
+            match self.load(&id) {
+                Ok(container) => containers.push(container),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => tracing::warn!("container {id}: {}", crate::error::message(&error)),
+            }
+        }
+        Ok(containers)
+    }
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub struct Container {
+    home: Home,
+    saved: Saved,
+}
+
+impl Container {
+    /// Its id.
+    pub fn id(&self) -> &str {
+        &self.saved.id
+    }
+
+    /// What its state file says.
+    pub fn saved(&self) -> &Saved {
+        &self.saved
+    }
+
+    /// Its directory.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Its cgroup.
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.saved.cgroup
+    }
+
+    /// Its first process's pid; none while it is being created. The process may have ended.
+    pub fn pid(&self) -> Option<i32> {
+        self.saved.init.map(|init| init.pid)
+    }
+
+    /// A pidfd of its first process, proved to be that process; none when it has ended.
+    pub fn pidfd(&self) -> Result<Option<OwnedFd>, Error> {
+        match self.saved.liveness()? {
+            Liveness::Alive(pidfd) => Ok(Some(pidfd)),
+            Liveness::Zombie | Liveness::Dead => Ok(None),
+        }
+    }
+
+    /// Where it stands.
+    pub fn status(&self) -> Result<Status, Error> {
+        if self.saved.init.is_none() {
+            // Being created, or its creator died: then nobody holds the lock.
+            return Ok(Status::Creating);
+        }
+        if self.pidfd()?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.cgroup().is_frozen().unwrap_or(false) {
+            return Ok(Status::Paused);
+        }
+        // The socket goes with the start: while it is there, nobody has started the container.
+        Ok(if self.home.has(START) { Status::Created } else { Status::Running })
+    }
+
+    /// What `state` prints.
+    pub fn summary(&self) -> Result<Summary, Error> {
+        let mut summary = Summary::of(&self.saved, self.status()?);
+        if let Ok(Some(user)) = nix::unistd::User::from_uid(self.home.owner()?.into()) {
+            summary.owner = user.name;
+        }
+        Ok(summary)
+    }
+
+    /// Runs the program of a created container. Returns when it runs.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless it is created; the step that failed; a poststart hook's failure, after which the container is
+    /// ended.
+    pub fn start(&self) -> Result<(), Error> {
+        start::start(self)
+    }
+
+    /// Sends a signal to its first process; with SIGKILL and a pid namespace that is not its own, to all of its processes.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has ended (not with `all`).
+    pub fn kill(&self, signal: i32, all: bool) -> Result<(), Error> {
+        let shares_pids = !self.saved.kept().target.namespaces.contains(Namespace::Pid);
+        if signal == libc::SIGKILL && (all || shares_pids) && self.cgroup().exists() {
+            self.cgroup().kill_all(signal).map_err(|error| Error::below("kill all processes", error))?;
+            if all || self.pidfd()?.is_none() {
+                return Ok(());
+            }
+        }
+        let Some(pidfd) = self.pidfd()? else {
+            return if all { Ok(()) } else { Err(self.wrong_state(Verb::Kill, Status::Stopped)) };
+        };
+        match process::pidfd_send_signal(&pidfd, signal) {
+            Ok(()) => {}
+            Err(Errno::ESRCH) if all => return Ok(()),
+            Err(Errno::ESRCH) => return Err(self.wrong_state(Verb::Kill, Status::Stopped)),
+            Err(errno) => return Err(Error::call(format!("send signal {signal} to the container"), errno)),
+        }
+        // A frozen v1 cgroup holds even a killed process.
+        if signal == libc::SIGKILL && self.cgroup().is_frozen().unwrap_or(false) {
+            let _ = self.cgroup().thaw();
+        }
+        Ok(())
+    }
+
+    /// All of its processes.
+    ///
+    /// # Errors
+    /// When its cgroup cannot be read.
+    pub fn pids(&self) -> Result<Vec<i32>, Error> {
+        self.cgroup().pids(true).map_err(|error| Error::below("list the container's processes", error))
+    }
+
+    /// Freezes all of its processes.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless it is created or running.
+    pub fn pause(&self) -> Result<(), Error> {
+        match self.status()? {
+            Status::Created | Status::Running => {
+                self.cgroup().freeze().map_err(|error| Error::below("pause the container", error))
+            }
+            status => Err(self.wrong_state(Verb::Pause, status)),
+        }
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless it is paused.
+    pub fn resume(&self) -> Result<(), Error> {
+        match self.status()? {
+            Status::Paused => {
+                self.cgroup().thaw().map_err(|error| Error::below("resume the container", error))
+            }
+            status => Err(self.wrong_state(Verb::Resume, status)),
+        }
+    }
+
+    /// Changes its limits.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has ended; when a value is refused or the kernel does not take it.
+    pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let status = self.status()?;
+        if matches!(status, Status::Stopped | Status::Creating) {
+            return Err(self.wrong_state(Verb::Update, status));
+        }
+        let layout = cofferdam_cgroup::probe().map_err(|error| Error::below("find the cgroups", error))?;
+        let driver = if self.saved.kept().systemd { Driver::Systemd } else { Driver::Fs };
+        let settings = cofferdam_cgroup::translate(resources, &layout, driver, false)
+            .map_err(|error| Error::below("update the container", error))?;
+        self.cgroup().apply(&settings).map_err(|error| Error::below("update the container", error))
+    }
+
+    /// Runs another process in it. Returns when its program runs.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has ended or is paused; when the process document is refused or a step fails.
+    pub fn exec(&self, options: &ExecOptions) -> Result<Process, Error> {
+        exec::exec(self, options)
+    }
+
+    /// Forgets a container that has ended, with its cgroup; with `force` ends it first. poststop hooks run; their failures are
+    /// logged.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it runs; when its cgroup or directory cannot be removed.
+    pub fn delete(self, force: bool) -> Result<(), Error> {
+        let Container { home, .. } = self;
+        let home = home.lock()?;
+        let saved: Saved = home.read()?;
+        let container = Container { home: home.unlock()?, saved };
+        match container.status()? {
+            Status::Stopped => {}
+            // Its creator is gone, or it would hold the lock that we had.
+            Status::Creating | Status::Created => container.end()?,
+            _ if force => container.end()?,
+            status => return Err(container.wrong_state(Verb::Delete, status)),
+        }
+        container.forget()
+    }
+
+    /// Kills everything in it and waits for the first process to go.
+    fn end(&self) -> Result<(), Error> {
+        let pidfd = self.pidfd()?;
+        if let Some(pidfd) = &pidfd {
+            let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+        }
+        if self.cgroup().exists() {
+            if self.cgroup().is_frozen().unwrap_or(false) {
+                let _ = self.cgroup().thaw();
+            }
+            self.kill_rest()?;
+        }
+        if let Some(pidfd) = &pidfd
+            && !process::poll_readable(pidfd, GONE_WITHIN).unwrap_or(true)
+        {
+            return Err(Error::call(format!("kill container {}", self.id()), Errno::ETIMEDOUT));
+        }
+        Ok(())
+    }
+
+    /// Kills what is left in the cgroup: all, or, where the pid namespace is its own, what the kernel is about to kill anyway.
+    fn kill_rest(&self) -> Result<(), Error> {
+        self.cgroup().kill_all(libc::SIGKILL).map_err(|error| Error::below("kill all processes", error))
+    }
+
+    fn forget(self) -> Result<(), Error> {
+        let home = self.home.lock()?;
+        if !self.saved.kept().target.namespaces.contains(Namespace::Pid) && self.saved.cgroup.exists() {
+            let killed = self.saved.cgroup.kill_all(libc::SIGKILL);
+            killed.map_err(|error| Error::below("kill all processes", error))?;
+        }
+        self.saved.cgroup.remove().map_err(|error| Error::below("remove the container's cgroup", error))?;
+        let poststop = &self.saved.hooks.poststop;
+        if !poststop.is_empty() {
+            hooks::run_all("poststop", poststop, &hook_state(&self.saved, Status::Stopped, 0));
+        }
+        home.remove()
+    }
+
+    pub(crate) fn wrong_state(&self, verb: Verb, status: Status) -> Error {
+        Error::WrongState { verb, id: self.id().into(), status }
+    }
+}
+
+impl Saved {
+    /// What only this library reads.
+    pub fn kept(&self) -> &Kept {
+        &self.exec
+    }
+}
+
+/// The state that a hook of the runtime's namespaces reads (runtime.md, "State").
+pub(crate) fn hook_state(saved: &Saved, status: Status, pid: i32) -> String {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct HookState<'a> {
+        oci_version: &'a str,
+        id: &'a str,
+        status: Status,
+        #[serde(skip_serializing_if = "is_no_pid")]
+        pid: i32,
+        bundle: &'a str,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        annotations: &'a BTreeMap<String, String>,
+    }
+    fn is_no_pid(pid: &i32) -> bool {
+        *pid == 0
+    }
+    let state = HookState {
+        oci_version: &saved.oci_version,
+        id: &saved.id,
+        status,
+        pid,
+        bundle: &saved.bundle,
+        annotations: &saved.annotations,
+    };
+    serde_json::to_string(&state).unwrap_or_default()
+}

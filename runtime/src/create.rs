@@ -1,0 +1,206 @@
+//! `create` and `run`: from config.json to a process that waits, or runs.
+
+use crate::container::{CreateOptions, Kept, Process, START, Saved, hook_state};
+use crate::error::Error;
+use crate::launch::{self, Companion, Given, Launch};
+use crate::sockets;
+use crate::state::{
+    FORMAT, Home, Init, LateHooks, LockedHome, Root, Status, boot_id, check_id, rfc3339_nanos,
+};
+use crate::{files, hooks};
+use cofferdam_cgroup::Cgroup;
+use cofferdam_plan::{ExecTarget, Host, HostStep, Options, Plan};
+use cofferdam_spec::{Hook, Process as ProcessSpec, Spec};
+use cofferdam_step::Step;
+use cofferdam_sys::Fd;
+use std::os::fd::AsRawFd;
+use std::time::SystemTime;
+
+/// Creates a container below `root`.
+pub(crate) fn create(
+    root: &Root,
+    spec: &Spec,
+    options: &CreateOptions,
+) -> Result<(Home, Saved, Process), Error> {
+    check_id(&options.id)?;
+    launch::check_preserved(options.preserve_fds)?;
+    let probe = Host::probe(&cofferdam_plan::needs(spec));
+    let host = probe.map_err(|error| Error::call("look at this machine", error))?;
+    let plan_options = plan_options(options);
+    let plan = cofferdam_plan::compile(spec, &host, &plan_options)?;
+    for warning in &plan.warnings {
+        tracing::warn!("{warning}");
+    }
+    let target = ExecTarget::of(spec, &host, &plan_options)?;
+    let home = root.reserve(&options.id)?;
+    let saved = first_state(spec, options, &plan, target)?;
+    let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
+    match creation.carry_out() {
+        Ok(process) => {
+            let saved = creation.saved;
+            Ok((home.unlock()?, saved, process))
+        }
+        Err(error) => {
+            let state = hook_state(&creation.saved, Status::Stopped, 0);
+            hooks::run_all("poststop", &spec.hooks.poststop, &state);
+            if let Err(left) = home.remove() {
+                tracing::warn!("{left}");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The command line's part of a plan.
+pub fn plan_options(options: &CreateOptions) -> Options {
+    Options {
+        id: options.id.clone(),
+        bundle: options.bundle.to_string_lossy().into_owned(),
+        no_pivot: options.no_pivot,
+        no_new_keyring: options.no_new_keyring,
+        preserve_fds: options.preserve_fds,
+        systemd_cgroup: options.systemd_cgroup,
+        rootless: options.rootless,
+        run: options.run,
+        console: options.console.is_some() || options.console_socket.is_some(),
+    }
+}
+
+/// The state before anything is made: whoever finds it after a crash can remove what this creation may have left.
+fn first_state(
+    spec: &Spec,
+    options: &CreateOptions,
+    plan: &Plan,
+    target: ExecTarget,
+) -> Result<Saved, Error> {
+    let cgroup = plan.host.iter().find_map(|step| match step {
+        HostStep::PrepareCgroup { placement, .. } => Some(Cgroup::from_placement(placement)),
+        _ => None,
+    });
+    let cgroup = cgroup.ok_or_else(|| Error::Unsupported("the plan has no cgroup".into()))?;
+    let rootfs = spec.root.as_ref().map_or("", |root| root.path.as_str());
+    Ok(Saved {
+        format: FORMAT,
+        boot_id: boot_id()?.into(),
+        oci_version: spec.oci_version.clone(),
+        id: options.id.clone(),
+        bundle: options.bundle.to_string_lossy().into_owned(),
+        rootfs: options.bundle.join(rootfs).to_string_lossy().into_owned(),
+        created: rfc3339_nanos(SystemTime::now()),
+        init: None,
+        annotations: spec.annotations.clone(),
+        cgroup,
+        exec: Kept {
+            target,
+            process: exec_defaults(spec),
+            late: if options.run { Vec::new() } else { late_steps(plan) },
+            steps: plan.init.len(),
+            rootless: options.rootless,
+            systemd: options.systemd_cgroup,
+        },
+        hooks: LateHooks { poststart: spec.hooks.poststart.clone(), poststop: spec.hooks.poststop.clone() },
+    })
+}
+
+/// What an exec takes from the container's own process.
+fn exec_defaults(spec: &Spec) -> ProcessSpec {
+    let mut process = spec.process.clone().unwrap_or_default();
+    process.args.clear();
+    process
+}
+
+/// The steps behind the start barrier without their bulk.
+fn late_steps(plan: &Plan) -> Vec<Step> {
+    let late = plan.init.iter().skip_while(|step| !matches!(step, Step::AwaitStart { .. }));
+    late.map(|step| match step {
+        Step::LoadSeccomp { flags, .. } => Step::LoadSeccomp { filter: Vec::new(), flags: *flags },
+        Step::Exec { args, .. } => {
+            Step::Exec { args: args.iter().take(1).cloned().collect(), env: Vec::new() }
+        }
+        other => other.clone(),
+    })
+    .collect()
+}
+
+/// A container that is being created.
+struct Creation<'a> {
+    options: &'a CreateOptions,
+    spec: &'a Spec,
+    plan: &'a Plan,
+    home: &'a LockedHome,
+    saved: Saved,
+}
+
+impl Creation<'_> {
+    fn carry_out(&mut self) -> Result<Process, Error> {
+        self.home.write(&self.saved)?;
+        let console = match (&self.options.console, &self.options.console_socket) {
+            (Some(socket), _) => Some(Fd::from(sockets::duplicate(socket)?)),
+            (None, Some(path)) => Some(Fd::from(sockets::connect(path)?)),
+            (None, None) => None,
+        };
+        let listener = match self.options.run {
+            true => None,
+            false => Some(Fd::from(sockets::listen(self.home, START)?)),
+        };
+        let given = Given { console: console.as_ref(), listener: listener.as_ref(), process: None };
+        let launch = Launch {
+            verb: if self.options.run { "run" } else { "create" },
+            id: &self.options.id,
+            plan: self.plan,
+            given,
+            stdio: self.options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_raw_fd())),
+            rootless: self.options.rootless,
+            join: None,
+            preserve_fds: self.options.preserve_fds,
+        };
+        let launched = launch::launch(&launch, self)?;
+        let process = Process::from(launched);
+        if self.options.run && !self.spec.hooks.poststart.is_empty() {
+            self.poststart(&process)?;
+        }
+        Ok(process)
+    }
+
+    fn poststart(&self, process: &Process) -> Result<(), Error> {
+        let state = hook_state(&self.saved, Status::Running, process.pid);
+        let done = hooks::run("poststart", &self.spec.hooks.poststart, &state);
+        if done.is_err() {
+            launch::end(process);
+            if let Err(error) = self.saved.cgroup.remove() {
+                tracing::warn!(%error, "cannot remove the cgroup of a failed container");
+            }
+        }
+        done
+    }
+}
+
+impl Companion for Creation<'_> {
+    fn run_hooks(&mut self, kind: &str, hooks: &[Hook], pid: i32) -> Result<(), Error> {
+        let state = hook_state(&self.saved, Status::Creating, pid);
+        hooks::run(hooks::kind(kind), hooks, &state)
+    }
+
+    fn commit(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error> {
+        use std::os::fd::AsFd;
+        self.saved.init = Some(Init::of(pid, pidfd.as_fd())?);
+        if let Some(cgroup) = cgroup {
+            self.saved.cgroup = cgroup.clone();
+        }
+        self.home.write(&self.saved)?;
+        if let Some(path) = &self.options.pidfd_socket {
+            sockets::send_pidfd(path, pidfd)?;
+        }
+        match &self.options.pid_file {
+            Some(path) => files::write_pid(path, pid),
+            None => Ok(()),
+        }
+    }
+
+    fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error> {
+        let Some(profile) = &self.saved.exec.target.seccomp else {
+            return Err(Error::Unsupported("a filter without a profile has a listener".into()));
+        };
+        sockets::send_seccomp_listener(profile, &self.saved, Status::Creating, pid, &listener)
+    }
+}
