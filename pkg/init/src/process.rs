@@ -90,7 +90,10 @@ pub(crate) fn set_capabilities(sets: Capabilities) -> Outcome {
     // Ambient capabilities go with whatever leaves permitted or inheritable; what the caller had is cleared by name.
     cred::clear_ambient().at(Attempt::Ambient)?;
     cred::capset(sets.effective, sets.permitted, sets.inheritable).at(Attempt::Capset)?;
-    for capability in (0..64).filter(|capability| sets.ambient & (1 << capability) != 0) {
+    // The kernel raises what is permitted and inheritable and says EPERM to the rest; runc warns about those, and its default
+    // config has three of them. The compiler warns; here they are left out.
+    let ambient = sets.ambient & sets.permitted & sets.inheritable;
+    for capability in (0..64).filter(|capability| ambient & (1 << capability) != 0) {
         cred::raise_ambient(capability).map_err(|errno| Failure {
             attempt: Attempt::Ambient,
             errno,
