@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use nix::errno::Errno;
 
 use crate::error::CgroupError;
+use crate::place::Dir;
 
 pub(crate) fn join(dir: &str, name: &str) -> String {
     let mut path = String::with_capacity(dir.len() + name.len() + 1);
@@ -114,6 +115,23 @@ pub(crate) fn mkdir(path: &str) -> Result<bool, CgroupError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(source) => Err(CgroupError::io("mkdir", path, source)),
     }
+}
+
+/// Makes `dir` and what is missing between it and the mount point; each parent made is added to `parents`.
+/// `Ok(false)`: it was there.
+pub(crate) fn mkdir_with_parents(dir: &Dir, parents: &mut Vec<String>) -> Result<bool, CgroupError> {
+    match mkdir(&dir.path) {
+        Err(error) if error.is(Errno::ENOENT) => {}
+        result => return result,
+    }
+    let start = dir.mount_point.trim_end_matches('/').len() + 1;
+    for (end, _) in dir.path[start..].match_indices('/') {
+        let parent = &dir.path[..start + end];
+        if mkdir(parent)? {
+            parents.push(parent.to_owned());
+        }
+    }
+    mkdir(&dir.path)
 }
 
 /// rmdir(2). `Ok`: it is gone, or was not there.

@@ -27,7 +27,8 @@ use nix::errno::Errno;
 use crate::cgroup::{Cgroup, OwnDir, collect};
 use crate::error::CgroupError;
 use crate::layout::Version;
-use crate::place::{Dir, Placement};
+use crate::place::{Dir, Placement, Unit};
+use crate::systemd::Session;
 use crate::translate::Settings;
 use crate::{apply, cpuset, delegate, device_filter, enable, file};
 
@@ -52,6 +53,8 @@ pub struct Prepared<'a> {
     clone_dir: Option<OwnedFd>,
     /// Directories made above the container's own, outermost first: removed on failure, kept on success, as in runc.
     parents: Vec<String>,
+    session: Option<Session>,
+    unit_started: bool,
     done: bool,
 }
 
@@ -74,12 +77,13 @@ impl Cgroup {
             options: *options,
             clone_dir: None,
             parents: Vec::new(),
+            session: None,
+            unit_started: false,
             done: false,
         };
-        if placement.unit.is_some() {
-            prepared.prepare_unit()?;
-        } else {
-            prepared.prepare_dirs()?;
+        match &placement.unit {
+            Some(unit) => prepared.prepare_unit(unit)?,
+            None => prepared.prepare_dirs()?,
         }
         Ok(prepared)
     }
@@ -129,11 +133,12 @@ impl Prepared<'_> {
     ///
     /// # Errors
     ///
-    /// When the kernel or systemd does not let it in. The cgroup is then removed; the child has to be killed and reaped
-    /// by the caller first if it may be in it already, that is, before the error is handled any further.
+    /// When the kernel or systemd does not let it in. The cgroup is then removed, and the child killed if it was in it
+    /// already; reaping it is up to the caller.
     pub fn enter(mut self, child: i32, cloned_into: bool) -> Result<Cgroup, CgroupError> {
-        if self.placement.unit.is_some() {
-            self.enter_unit(child)?;
+        let placement = self.placement;
+        if let Some(unit) = &placement.unit {
+            self.enter_unit(unit, child)?;
         } else {
             let mut left = Vec::new();
             for (index, dir) in self.cgroup.dirs.iter().enumerate() {
@@ -166,6 +171,15 @@ impl Prepared<'_> {
             && (self.clone_dir.is_some() || self.placement.version == Version::V1)
     }
 
+    /// Kills what is in the cgroup, which can only be the container's, and removes it.
+    fn undo(&self) -> Result<(), CgroupError> {
+        let main = self.cgroup.main_path();
+        if self.cgroup.dirs.iter().any(|dir| dir.path == main && !dir.existed) {
+            self.cgroup.kill_all(9)?;
+        }
+        self.cgroup.remove()
+    }
+
     fn finish(mut self) -> Cgroup {
         self.done = true;
         self.cgroup.clone()
@@ -184,18 +198,12 @@ impl Prepared<'_> {
         if let Some(path) = self.cgroup.unified_path() {
             self.clone_dir = Some(open_dir(path)?.into());
         }
-        self.set_limits()
+        self.set_limits(true)
     }
 
     fn make(&mut self, dir: &Dir) -> Result<(), CgroupError> {
         let controllers = dir.controllers.join(",");
-        let created = match file::mkdir(&dir.path) {
-            Err(error) if error.is(Errno::ENOENT) => {
-                self.make_parents(dir)?;
-                file::mkdir(&dir.path)?
-            }
-            created => created?,
-        };
+        let created = file::mkdir_with_parents(dir, &mut self.parents)?;
         // Known before anything else can fail, so that the rollback finds it.
         self.cgroup.dirs.push(OwnDir { controllers, path: dir.path.clone(), existed: !created });
         if self.placement.version == Version::V2 {
@@ -206,17 +214,6 @@ impl Prepared<'_> {
         }
         if dir.controllers.iter().any(|c| c == "cpuset") {
             cpuset::inherit(dir, self.settings)?;
-        }
-        Ok(())
-    }
-
-    fn make_parents(&mut self, dir: &Dir) -> Result<(), CgroupError> {
-        let start = dir.mount_point.trim_end_matches('/').len() + 1;
-        for (end, _) in dir.path[start..].match_indices('/') {
-            let parent = &dir.path[..start + end];
-            if file::mkdir(parent)? {
-                self.parents.push(parent.to_owned());
-            }
         }
         Ok(())
     }
@@ -245,12 +242,14 @@ impl Prepared<'_> {
         }
     }
 
-    fn set_limits(&self) -> Result<(), CgroupError> {
+    fn set_limits(&self, fresh: bool) -> Result<(), CgroupError> {
+        // `fresh`: nothing but us has touched the directories that we have made.
         if let Some(policy) = &self.settings.devices {
-            let fresh = self
-                .cgroup
-                .path("devices")
-                .is_some_and(|path| self.cgroup.dirs.iter().any(|dir| dir.path == path && !dir.existed));
+            let fresh = fresh
+                && self
+                    .cgroup
+                    .path("devices")
+                    .is_some_and(|path| self.cgroup.dirs.iter().any(|dir| dir.path == path && !dir.existed));
             match device_filter::set(&self.cgroup, policy, fresh) {
                 // A user namespace cannot have device rules, nor can its processes make device nodes.
                 Err(error) if self.options.rootless && !matches!(error, CgroupError::DeviceRules { .. }) => {
@@ -262,12 +261,56 @@ impl Prepared<'_> {
         apply::writes(&self.cgroup, &self.settings.writes)
     }
 
-    fn prepare_unit(&mut self) -> Result<(), CgroupError> {
-        crate::systemd::prepare(self.placement)
+    fn prepare_unit(&mut self, unit: &Unit) -> Result<(), CgroupError> {
+        let mut session = Session::open(unit)?;
+        let mut cgroup = Cgroup::from_placement(self.placement);
+        if unit.user {
+            let manager = session.manager_cgroup()?;
+            for (own, dir) in cgroup.dirs.iter_mut().zip(&self.placement.dirs) {
+                let mount = dir.mount_point.trim_end_matches('/');
+                own.path = format!("{mount}{}{}", manager.trim_end_matches('/'), &dir.path[mount.len()..]);
+            }
+        }
+        self.cgroup.dirs = cgroup.dirs;
+        self.session = Some(session);
+        Ok(())
     }
 
-    fn enter_unit(&mut self, _child: i32) -> Result<(), CgroupError> {
-        crate::systemd::prepare(self.placement)
+    fn enter_unit(&mut self, unit: &Unit, child: i32) -> Result<(), CgroupError> {
+        let v2 = self.placement.version == Version::V2;
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => Session::open(unit)?,
+        };
+        session.start(unit, v2, child, &self.settings.properties)?;
+        // From here on the unit is ours to stop.
+        self.unit_started = true;
+        let dirs: Vec<Dir> = self
+            .placement
+            .dirs
+            .iter()
+            .zip(&self.cgroup.dirs)
+            .map(|(dir, own)| Dir { path: own.path.clone(), ..dir.clone() })
+            .collect();
+        for dir in &dirs {
+            if v2 {
+                enable::controllers(dir, self.settings)?;
+                if let Some(owner) = self.options.owner {
+                    delegate::chown(&dir.path, owner)?;
+                }
+                if unit.is_slice() {
+                    join(&dir.path, child)?;
+                }
+            } else if !dir.controllers.is_empty() && dir.controllers != ["name=systemd"] {
+                // systemd knows only some of v1's controllers; its own hierarchy is its own business.
+                file::mkdir_with_parents(dir, &mut self.parents)?;
+                if dir.controllers.iter().any(|c| c == "cpuset") {
+                    cpuset::inherit(dir, self.settings)?;
+                }
+                join(&dir.path, child)?;
+            }
+        }
+        self.set_limits(false)
     }
 }
 
@@ -276,7 +319,12 @@ impl Drop for Prepared<'_> {
         if self.done {
             return;
         }
-        if let Err(error) = self.cgroup.remove() {
+        let result = match &self.placement.unit {
+            // There is no unit, or it is somebody else's.
+            Some(_) if !self.unit_started => Ok(()),
+            _ => self.undo(),
+        };
+        if let Err(error) = result {
             tracing::warn!(%error, "cannot remove the cgroup of a failed container");
         }
         for parent in self.parents.iter().rev() {

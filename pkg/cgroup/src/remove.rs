@@ -24,8 +24,8 @@ impl Cgroup {
     ///
     /// When a directory remains. The others are removed all the same, and calling again is possible.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        if self.unit.is_some() {
-            crate::systemd::stop(self)?;
+        if let Some(unit) = &self.unit {
+            crate::systemd::stop(unit)?;
         }
         let mut left: Vec<&str> =
             self.dirs.iter().filter(|dir| !dir.existed).map(|dir| dir.path.as_str()).collect();

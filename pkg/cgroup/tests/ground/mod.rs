@@ -125,6 +125,7 @@ impl Sleeper {
                 let borrowed = cofferdam_sys::Borrowed(number);
                 cofferdam_sys::fs::set_close_on_exec(&borrowed, false).unwrap();
             }
+            #[expect(clippy::zombie_processes, reason = "reaped by its pid when dropped")]
             let child = std::process::Command::new("/bin/sh").arg("-c").arg(script).spawn().unwrap();
             let pid = child.id() as i32;
             return Sleeper { pid, pidfd: process::pidfd_open(pid).unwrap(), reaped: false };
