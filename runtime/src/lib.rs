@@ -3,15 +3,18 @@
 //! [`container`] is the face; [`launch`] carries plans out; [`state`] remembers; [`hooks`] and [`console`] serve both sides.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod console;
 pub mod container;
 mod create;
 pub mod error;
 mod exec;
+pub mod features;
 mod files;
 pub mod hooks;
 pub mod launch;
 pub mod log;
+pub mod notify;
 pub mod report;
 mod sockets;
 mod start;

@@ -284,7 +284,8 @@ impl Root {
         &self.path
     }
 
-    fn make(&self) -> Result<(), Error> {
+    /// Makes the directory and its parents, if it is not there.
+    pub fn make(&self) -> Result<(), Error> {
         let failed = |error| Error::io("make the state root", &self.path, error);
         DirBuilder::new().recursive(true).mode(0o700).create(&self.path).map_err(failed)?;
         if self.sticky {
@@ -606,6 +607,22 @@ impl Summary {
     }
 }
 
+/// The name of a user from /etc/passwd, `#uid` for one that has none there.
+///
+/// Not by `getpwuid`, which in a static binary loads the machine's NSS modules and with them another libc.
+pub fn user_name(uid: u32) -> String {
+    name_in(&fs::read_to_string("/etc/passwd").unwrap_or_default(), uid)
+}
+
+fn name_in(passwd: &str, uid: u32) -> String {
+    let entry = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    });
+    entry.map_or_else(|| format!("#{uid}"), str::to_owned)
+}
+
 /// RFC 3339 in UTC with nanoseconds, as in `state`'s `created`.
 pub fn rfc3339_nanos(time: SystemTime) -> String {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -873,6 +890,14 @@ mod tests {
         let stat = "12 (a) b) (c) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         assert_eq!(parse_start_time(stat), Some(4711));
         assert_eq!(parse_start_time("12 (a S 1"), None);
+    }
+
+    #[test]
+    fn an_owner_has_a_name_or_a_number() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nbroken\nweb:x:1000:1000::/:/bin/sh\n";
+        assert_eq!(name_in(passwd, 0), "root");
+        assert_eq!(name_in(passwd, 1000), "web");
+        assert_eq!(name_in(passwd, 1), "#1");
     }
 
     #[test]
