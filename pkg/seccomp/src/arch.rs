@@ -61,7 +61,7 @@ impl ArchInfo {
 }
 
 /// The `SCMP_ARCH_*` constants are the audit architectures themselves, except x32's, which libseccomp made up.
-static ARCHES: [ArchInfo; 23] = [
+pub(crate) static ARCHES: [ArchInfo; 23] = [
     wide(Arch::ScmpArchX86_64, &table::X86_64),
     narrow(Arch::ScmpArchX86, &table::X86).multiplexing(),
     ArchInfo { audit: Arch::ScmpArchX86_64 as u32, ..narrow(Arch::ScmpArchX32, &table::X32).from(X32_BIT) },

@@ -6,9 +6,14 @@
 //! rules in the order in which such a tree would be walked. Where libseccomp refuses a rule because it contradicts an
 //! earlier one, so do we. Rules with one and the same action match in any order alike.
 //!
-//! libseccomp's tree loses or misplaces rules in corners where this list does not: it drops `a0 > 7 && a1 == 3` when
-//! `a0 > 9` is there already (it looks at the upper half alone), and for contradictory `NE`, `LT` and `LE` rules with
-//! equal upper halves it lets the rule added first decide all that differs in the upper half.
+//! libseccomp loses or misplaces rules in corners where we do not (seen in 2.5.4 and 2.6.0):
+//!
+//! - Its code goes on from a failed comparison to the next rule's without loading what that one compares. With `a2 <= 1`
+//!   and `a2 >= 1 << 63` for one call, or on x86 with `a0 != 8 && a2 != 0xffffffff` and `a0 == 5`, its program does not
+//!   do what its own pseudo code says.
+//! - It drops `a0 > 7 && a1 == 3` when `a0 > 9` is there already, for it looks at the upper half alone.
+//! - Of `NE`, `LT` and `LE` rules that contradict each other and have equal upper halves, it lets the one added first
+//!   decide all that differs in the upper half.
 //!
 //! **Code.** seccompiler compiles the conditions of a rule. We leave out the two jumps it puts in front of each rule
 //! (its own dispatch needs them, ours does not), and turn the halves around for big-endian architectures, which it

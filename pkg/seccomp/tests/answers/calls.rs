@@ -76,10 +76,13 @@ pub fn every(profile: &Value, native: &str, mut put: impl FnMut(&Call)) {
     arches.sort_by_key(|&arch| arch as u32);
     arches.dedup();
     for arch in arches {
-        let plain = (0..600).flat_map(|n| [n, 0x4000_0000 + n, 4000 + n, 5000 + n, 6000 + n, 0x0f_0000 + n]);
+        // Where the architecture's own numbers begin: read(2) is among the first of each.
+        let base = syscalls::number("read", arch).unwrap_or(0) / 1000 * 1000;
+        let plain = (0..600).flat_map(|n| [n, 0x4000_0000 + n, base + n]);
+        let private = 0x0f_0000..0x0f_0010;
         let huge =
             [0x3fff_ffff, 0x7fff_ffff, 0x8000_0000, 0xbfff_ffff, 0xc000_0000, 0xffff_fffe, 0xffff_ffff];
-        for number in plain.chain(huge) {
+        for number in plain.chain(private).chain(huge) {
             put(&Call { number, arch: audit(arch), args: [0; 6] });
             put(&Call { number, arch: audit(arch), args: [u64::MAX, 1, 2, 3, 4, 5] });
         }
@@ -126,12 +129,11 @@ fn with_arguments(profile: &Value, name: &str, arch: Arch, put: &mut impl FnMut(
     }
 }
 
-/// All combinations, or where they are too many, enough of them.
+/// All combinations, or where they are too many, a spread of them.
 fn combinations(edges: &[Vec<u64>; 6], number: u32, arch: Arch, put: &mut impl FnMut(&Call)) {
     let all: usize = edges.iter().map(|edges| edges.len().max(1)).product();
-    // A prime step visits every combination of up to this many once, and a spread of them beyond.
-    let step = if all > 20_000 { 7919 } else { 1 };
-    for combination in (0..all).step_by(step).take(20_000) {
+    let step = if all > 4_000 { 1009 } else { 1 };
+    for combination in (0..all).step_by(step).take(4_000) {
         let mut rest = combination;
         let args = edges.each_ref().map(|edges| {
             let value = edges.get(rest % edges.len().max(1)).copied().unwrap_or(0);
