@@ -229,6 +229,21 @@ mod tests {
     }
 
     #[test]
+    fn targets_at_the_edge_of_reach_are_reached() {
+        for between in 250..260 {
+            let mut assembler = Assembler::default();
+            let far = Goto::To(assembler.push_return(7));
+            let near = Goto::To(assembler.push_return(8));
+            assembler.push_fragment(&vec![Instruction::plain(AND, 0xff); between]);
+            let entry = assembler.branch(JUMP_EQUAL, 1, far, near);
+            let entry = assembler.load(NUMBER, entry);
+            let program = assembler.finish(entry);
+            assert_eq!(run(&program, &call(1)).unwrap().value, 7, "{between}");
+            assert_eq!(run(&program, &call(2)).unwrap().value, 8, "{between}");
+        }
+    }
+
+    #[test]
     fn a_chain_longer_than_the_reach_still_ends_where_it_should() {
         let mut assembler = Assembler::default();
         let mut entry = Goto::Return(0);
