@@ -395,3 +395,62 @@ fn paths_are_by_controller() {
     assert!(paths["memory"].ends_with(&format!("{}/c1", ground.parent)));
     assert_eq!(paths.contains_key(""), ground.layout.version() == Version::Hybrid);
 }
+
+#[test]
+fn statistics_are_complete() {
+    let ground = ground!("stats");
+    let (cgroup, sleeper) = ground.container("c1", r#"{"memory":{"limit":67108864},"pids":{"limit":9}}"#);
+    let busy = Sleeper::script(None, "while :; do :; done", &[]);
+    cgroup.join(busy.pid, None).unwrap();
+    let stats = cgroup.stats().unwrap();
+    let cpu = eventually("time is counted", || cgroup.stats().unwrap().cpu.filter(|cpu| cpu.total > 0));
+    assert_eq!(cpu.per_cpu.len(), possible_cpus());
+    assert!(cpu.per_cpu.iter().any(|one| one.total > 0));
+    let memory = stats.memory.unwrap();
+    assert_eq!(memory.memory.limit, 67_108_864);
+    assert!(memory.memory.usage > 0 && memory.stat.contains_key("total_rss"));
+    assert_eq!(memory.oom_control.unwrap().oom_kill, 0);
+    assert_eq!(stats.pids.unwrap(), cofferdam_cgroup::stats::Pids { current: 2, limit: 9 });
+    let cpuset = stats.cpuset.unwrap();
+    assert!(cpuset.cpus.contains(&0) && cpuset.mems.contains(&0));
+    assert!(stats.io.is_some());
+    drop((sleeper, busy));
+    cgroup.remove().unwrap();
+    let error = cgroup.stats().unwrap_err();
+    assert!(error.to_string().starts_with("cgroup: read statistics of /"), "{error}");
+}
+
+fn possible_cpus() -> usize {
+    let online = fs::read_to_string("/sys/devices/system/cpu/possible").unwrap();
+    online.trim().split('-').next_back().unwrap().parse::<usize>().unwrap() + 1
+}
+
+#[test]
+fn an_oom_kill_is_noticed() {
+    let ground = ground!("oom");
+    let placement = ground.place("c1");
+    let memsw = fs::exists(format!(
+        "{}/memory.memsw.limit_in_bytes",
+        ground.layout.hierarchy("memory").unwrap().mount_point
+    ));
+    // Where swap is not accounted for there is none here either.
+    let swap = if memsw.unwrap() { r#","swap":8388608"# } else { "" };
+    let settings = ground.settings(&format!(r#"{{"memory":{{"limit":8388608{swap}}}}}"#));
+    let prepared = Cgroup::prepare(&placement, &settings, &Options::default()).unwrap();
+    let go = std::env::temp_dir().join(format!("cofferdam-cgroup-{}-oom", std::process::id()));
+    let script = format!("until [ -e {} ]; do sleep 0.01; done; exec tail /dev/zero", go.display());
+    let mut hungry = Sleeper::script(None, &script, &[]);
+    let cgroup = prepared.enter(hungry.pid, false).unwrap();
+    let mut watch = cgroup.watch_oom().unwrap();
+    assert_eq!(watch.kills().unwrap(), Some(0));
+    let mut poll = [nix::poll::PollFd::new(watch.fd(), watch.interest())];
+    assert_eq!(nix::poll::poll(&mut poll, 0u8).unwrap(), 0);
+    fs::write(&go, "").unwrap();
+    assert_eq!(nix::poll::poll(&mut poll, 10_000u16).unwrap(), 1);
+    assert_eq!(hungry.ended_by(), 9);
+    fs::remove_file(&go).unwrap();
+    eventually("the counter counts", || (watch.kills().unwrap() == Some(1)).then_some(()));
+    assert_eq!(cgroup.oom_kills().unwrap(), 1);
+    cgroup.remove().unwrap();
+    assert_eq!(watch.kills().unwrap(), None);
+}

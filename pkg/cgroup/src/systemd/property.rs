@@ -34,7 +34,7 @@ impl Property {
         Property { name: name.into(), value: value.into(), since: 0 }
     }
 
-    fn since(mut self, version: u32) -> Self {
+    fn of_version(mut self, version: u32) -> Self {
         self.since = version;
         self
     }
@@ -124,12 +124,12 @@ fn cpu(resources: &LinuxResources, v2: bool, out: &mut Vec<Property>) -> Result<
 
 /// A CPU weight of 0 is systemd's word for `cpu.idle`.
 fn idle() -> Property {
-    Property::new("CPUWeight", 0u64).since(252)
+    Property::new("CPUWeight", 0u64).of_version(252)
 }
 
 fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
     if period != 0 {
-        out.push(Property::new("CPUQuotaPeriodUSec", period).since(242));
+        out.push(Property::new("CPUQuotaPeriodUSec", period).of_version(242));
     }
     if quota == 0 && period == 0 {
         return;
@@ -148,7 +148,7 @@ fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
 }
 
 fn mask(name: &str, list: &str) -> Result<Property, String> {
-    Ok(Property::new(name, Value::bytes(&bitmask(&parse_list(list)?))).since(244))
+    Ok(Property::new(name, Value::bytes(&bitmask(&parse_list(list)?))).of_version(244))
 }
 
 /// Parses a list of CPUs or memory nodes (`0-3,7`) into inclusive ranges.
@@ -242,7 +242,7 @@ fn unified(resources: &LinuxResources, out: &mut Vec<Property>) -> Result<(), Re
             "memory.max" => Property::new("MemoryMax", number()?),
             "memory.swap.max" => Property::new("MemorySwapMax", number()?),
             "memory.oom.group" => {
-                Property::new("OOMPolicy", if value == "1" { "kill" } else { "continue" }).since(253)
+                Property::new("OOMPolicy", if value == "1" { "kill" } else { "continue" }).of_version(253)
             }
             "pids.max" => Property::new("TasksMax", number()?.max(1)),
             _ => continue,
