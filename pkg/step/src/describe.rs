@@ -59,6 +59,7 @@ impl Display for Step {
             Step::JoinProcess { namespaces, .. } => write!(f, "join namespaces {}", Kinds(*namespaces)),
             Step::Unshare { namespaces } => write!(f, "unshare {}", Kinds(*namespaces)),
             Step::SetTimeOffsets { .. } => f.write_str("set time offsets"),
+            Step::Clone { namespaces } if namespaces.is_empty() => f.write_str("clone"),
             Step::Clone { namespaces } => write!(f, "clone with {}", Kinds(*namespaces)),
             Step::BecomeNamespaceRoot => f.write_str("become root of the user namespace"),
             Step::Tell(barrier) => write!(f, "tell the host: {barrier}"),
