@@ -1,6 +1,6 @@
 //! A plan being written.
 
-use crate::{HostStep, SlotSource};
+use crate::{Condition, HostStep, Plan, Road, SlotSource};
 use cofferdam_step::{Barrier, Slot, Step};
 
 /// Two lists that grow, and the slots that both speak of.
@@ -9,6 +9,7 @@ pub(crate) struct Draft {
     pub slots: Vec<SlotSource>,
     pub host: Vec<HostStep>,
     pub init: Vec<Step>,
+    pub conditions: Vec<Condition>,
     pub warnings: Vec<String>,
     cgroup_awaited: bool,
 }
@@ -33,6 +34,12 @@ impl Draft {
     /// Appends a step of the host.
     pub fn host(&mut self, step: HostStep) {
         self.host.push(step);
+    }
+
+    /// The finished plan.
+    pub fn plan(self, road: Road) -> Plan {
+        let Draft { slots, host, init, conditions, warnings, .. } = self;
+        Plan { road, slots, host, init, conditions, warnings }
     }
 
     /// Makes init wait for its cgroup, once: in front of the first step that needs it.

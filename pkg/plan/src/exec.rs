@@ -5,7 +5,7 @@ use crate::idmap::Ids;
 use crate::order::console;
 use crate::{Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
 use crate::{limits, namespaces, process, seccomp};
-use cofferdam_spec::{IdMapping, Process, parse_cpu_list};
+use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, parse_cpu_list};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 use oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,7 @@ fn compile_inner(
     options: &ExecOptions,
 ) -> Result<Plan, Refused> {
     let mut draft = Draft::default();
+    draft.warnings = process.check()?;
     let user_namespace = container.namespaces.contains(Namespace::User);
     let ids = Ids {
         uid: container.uid_mappings.clone(),
@@ -89,6 +90,7 @@ fn compile_inner(
         user_namespace,
         joined: None,
     };
+    ids.check_user(process)?;
     draft.host(HostStep::Spawn);
     let road = join(&mut draft, container);
     draft.host(HostStep::EnterCgroup);
@@ -96,6 +98,7 @@ fn compile_inner(
         limits::from_the_host(&mut draft, process);
     }
     draft.host(HostStep::Release(Barrier::CgroupJoined));
+    affinity(&mut draft, process, |affinity| &affinity.initial)?;
     draft.need_cgroup();
     prepare(&mut draft, process, container, options)?;
     rights(&mut draft, process, container, host, &ids, options)?;
@@ -111,8 +114,7 @@ fn compile_inner(
         }
     }
     draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
-    let Draft { slots, host, init, warnings, .. } = draft;
-    Ok(Plan { road, slots, host, init, warnings })
+    Ok(draft.plan(road))
 }
 
 /// Into the container. A pid namespace is entered by the next child only: without a user namespace the spawning thread joins it
@@ -171,7 +173,12 @@ fn rights(
     ids: &Ids,
     options: &ExecOptions,
 ) -> Result<(), Refused> {
-    draft.step(Step::SetAffinity { mask: final_affinity(process)? });
+    match &process.exec_cpu_affinity {
+        Some(given) if !(given.initial.is_empty() && given.last.is_empty()) => {
+            affinity(draft, process, |affinity| &affinity.last)?;
+        }
+        _ => draft.step(Step::SetAffinity { mask: Vec::new() }),
+    }
     limits::priorities(draft, process);
     limits::personality(draft, container.personality.as_deref());
     if !ids.user_namespace {
@@ -190,11 +197,18 @@ fn rights(
     Ok(())
 }
 
-fn final_affinity(process: &Process) -> Result<Vec<u8>, Refused> {
-    match &process.exec_cpu_affinity {
-        Some(affinity) if !affinity.last.is_empty() => parse_cpu_list(&affinity.last).map_err(|message| {
-            Refused::new("/process/execCPUAffinity/final", "config.md#linux-process", message)
-        }),
-        _ => Ok(Vec::new()),
-    }
+/// One of the two lists of `execCPUAffinity`, if it is given. With none of them the process gets all CPUs of its cgroup, as the
+/// mask of whoever called the runtime is none of its business; with the first alone, what the kernel makes of it stays.
+fn affinity(
+    draft: &mut Draft,
+    process: &Process,
+    which: impl Fn(&ExecCpuAffinity) -> &String,
+) -> Result<(), Refused> {
+    let Some(list) = process.exec_cpu_affinity.as_ref().map(which).filter(|list| !list.is_empty()) else {
+        return Ok(());
+    };
+    let mask = parse_cpu_list(list)
+        .map_err(|message| Refused::new("/process/execCPUAffinity", "config.md#linux-process", message))?;
+    draft.step(Step::SetAffinity { mask });
+    Ok(())
 }

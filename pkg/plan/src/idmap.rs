@@ -2,7 +2,7 @@
 
 use crate::namespaces::Wanted;
 use crate::{Host, IdMap, Options};
-use cofferdam_spec::{IdMapping, Mount, Refused, Spec};
+use cofferdam_spec::{IdMapping, Mount, Process, Refused, Spec};
 use cofferdam_step::Namespace;
 
 const SECTION: &str = "config-linux.md#user-namespace-mappings";
@@ -31,21 +31,24 @@ impl Ids {
             user_namespace: wanted.has(Namespace::User),
             joined,
         };
-        ids.check_user(spec)?;
+        if let Some(process) = &spec.process {
+            ids.check_user(process)?;
+        }
         if options.rootless && ids.deny_setgroups {
             return ids.without_groups(spec);
         }
         Ok(ids)
     }
 
-    /// Whether a uid of the container means a user of the host; unknown where the namespace is joined by path.
+    /// Whether a uid of the container means a user of the host. A namespace that is joined by its path without mappings beside it
+    /// may map anything.
     pub fn maps_uid(&self, uid: u32) -> bool {
-        !self.user_namespace || self.joined.is_some() && self.uid.is_empty() || maps(&self.uid, uid)
+        !self.user_namespace || self.uid.is_empty() || maps(&self.uid, uid)
     }
 
     /// Whether a gid of the container means a group of the host.
     pub fn maps_gid(&self, gid: u32) -> bool {
-        !self.user_namespace || self.joined.is_some() && self.gid.is_empty() || maps(&self.gid, gid)
+        !self.user_namespace || self.gid.is_empty() || maps(&self.gid, gid)
     }
 
     /// The host's uid for one of the container; none where it is not mapped or not known.
@@ -57,8 +60,8 @@ impl Ids {
         mapping.host_id.checked_add(uid - mapping.container_id)
     }
 
-    fn check_user(&self, spec: &Spec) -> Result<(), Refused> {
-        let Some(process) = &spec.process else { return Ok(()) };
+    /// Refuses a user or group that the container's user namespace does not map.
+    pub fn check_user(&self, process: &Process) -> Result<(), Refused> {
         let refuse = |pointer: &str, what: &str, id: u32| {
             let message = format!("{what} {id} is not mapped into the container's user namespace");
             Err(Refused::new(pointer, SECTION, message))

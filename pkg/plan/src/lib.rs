@@ -54,8 +54,33 @@ pub struct Plan {
     pub host: Vec<HostStep>,
     /// What init does, in order.
     pub init: Vec<Step>,
+    /// What must be true of the opened slots; the host side looks before it spawns init.
+    pub conditions: Vec<Condition>,
     /// What has no effect or is odd: lines for the log.
     pub warnings: Vec<String>,
+}
+
+/// Something about a namespace file that only a look at the machine tells, and on which the plan rests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    /// It is not the runtime's own namespace: sysctls are going to be written in it.
+    NotOurs {
+        /// The namespace's file.
+        slot: Slot,
+        /// The message of the refusal.
+        message: String,
+    },
+    /// The user namespace has exactly these mappings: config.json has them beside its path.
+    Maps {
+        /// The user namespace's file.
+        slot: Slot,
+        /// uids.
+        uid: Vec<IdMapping>,
+        /// gids.
+        gid: Vec<IdMapping>,
+        /// The message of the refusal.
+        message: String,
+    },
 }
 
 /// How the process that carries out [`Plan::init`] is spawned.

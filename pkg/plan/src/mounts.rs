@@ -106,6 +106,7 @@ impl Context<'_> {
         } else if entry.fstype == "cgroup" {
             self.mount_cgroup(draft, entry, destination, parsed);
         } else {
+            self.check_owner(&parsed, at)?;
             let mount = self.new_filesystem(draft, entry, destination, parsed);
             if mount.copy_up {
                 draft.need_cgroup();
@@ -113,6 +114,24 @@ impl Context<'_> {
             draft.step(Step::Mount(mount));
             if entry.fstype == "mqueue" {
                 self.label_mqueue(draft, entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// `uid=` and `gid=` of a new filesystem are ids of the container: where they are not mapped, the kernel says EINVAL.
+    fn check_owner(&self, parsed: &Parsed, at: usize) -> Result<(), Refused> {
+        for option in &parsed.data {
+            let Some(id) = option.value.as_ref().and_then(|value| value.parse().ok()) else { continue };
+            let mapped = match option.key.as_str() {
+                "uid" => self.ids.maps_uid(id),
+                "gid" => self.ids.maps_gid(id),
+                _ => true,
+            };
+            if !mapped {
+                let message =
+                    format!("{}={id} is not mapped into the container's user namespace", option.key);
+                return Err(Refused::new(format!("/mounts/{at}/options"), "config.md#mounts", message));
             }
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::draft::Draft;
 use crate::idmap::Ids;
-use crate::{HostStep, Road, SlotSource};
+use crate::{Condition, HostStep, Road, SlotSource};
 use cofferdam_spec::{Refused, Spec};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step, TimeOffset};
 
@@ -106,6 +106,30 @@ impl Wanted {
         }
         if self.has(Namespace::User) {
             draft.step(Step::BecomeNamespaceRoot);
+        }
+    }
+
+    /// What the plan takes for granted about the namespaces that are joined.
+    pub fn conditions(&self, draft: &mut Draft, spec: &Spec) {
+        let linux = &spec.linux;
+        for (kind, path) in &self.joined {
+            let source = SlotSource::Namespace { kind: *kind, path: path.clone() };
+            let net = linux.sysctl.keys().find(|key| key.starts_with("net.") || key.starts_with("net/"));
+            if let (Namespace::Network, Some(key)) = (kind, net) {
+                let slot = draft.slot(source);
+                let message = format!("sysctl {key:?} not allowed in host network namespace");
+                draft.conditions.push(Condition::NotOurs { slot, message });
+            } else if *kind == Namespace::User
+                && !(linux.uid_mappings.is_empty() && linux.gid_mappings.is_empty())
+            {
+                let slot = draft.slot(source);
+                let message =
+                    "user namespaces enabled, but both namespace path and non-matching mapping specified -- \
+                               you may only provide one"
+                        .to_owned();
+                let (uid, gid) = (linux.uid_mappings.clone(), linux.gid_mappings.clone());
+                draft.conditions.push(Condition::Maps { slot, uid, gid, message });
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let process = spec.process.as_ref().ok_or_else(|| missing("/process", "config.md#process"))?;
     let root = spec.root.as_ref().ok_or_else(|| missing("/root", "config.md#root"))?;
     check_console(process, options)?;
+    check_no_pivot(spec, options)?;
     let wanted = Wanted::of(spec)?;
     let ids = Ids::of(spec, host, options, &wanted)?;
 
@@ -28,6 +29,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let road = wanted.road(&mut draft);
     draft.host(HostStep::Spawn);
     wanted.enter(&mut draft, spec, &ids);
+    wanted.conditions(&mut draft, spec);
     draft.host(HostStep::EnterCgroup);
     if ids.user_namespace {
         limits::from_the_host(&mut draft, process);
@@ -46,8 +48,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     rights(&mut draft, &context, process)?;
     commit(&mut draft, options);
     last(&mut draft, spec, host, process, options)?;
-    let Draft { slots, host, init, warnings, .. } = draft;
-    Ok(Plan { road, slots, host, init, warnings })
+    Ok(draft.plan(road))
 }
 
 fn missing(pointer: &str, section: &'static str) -> Refused {
@@ -61,6 +62,19 @@ fn check_console(process: &Process, options: &Options) -> Result<(), Refused> {
         _ => return Ok(()),
     };
     Err(Refused::new("/process/terminal", "config.md#process", message))
+}
+
+/// The container would be in the host's mount tree, and could be the only one to see what happens in it.
+fn check_no_pivot(spec: &Spec, options: &Options) -> Result<(), Refused> {
+    if options.no_pivot && matches!(spec.linux.rootfs_propagation.as_str(), "private" | "rprivate") {
+        let message = "rootfsPropagation of [r]private is not safe without pivot_root";
+        return Err(Refused::new(
+            "/linux/rootfsPropagation",
+            "config-linux.md#rootfs-mount-propagation",
+            message,
+        ));
+    }
+    Ok(())
 }
 
 fn keyring(draft: &mut Draft, process: &Process, options: &Options) {

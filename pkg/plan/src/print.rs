@@ -1,8 +1,8 @@
 //! What `cofferdam plan` prints: the two lists beside each other in time, or JSON. The values of environment variables are
 //! left out of both, as they hold secrets.
 
-use crate::{HostStep, IdMap, Plan, Road, SlotSource};
-use cofferdam_step::{Barrier, Mount, Namespaces, Source, Step};
+use crate::{Condition, HostStep, IdMap, Plan, Road, SlotSource};
+use cofferdam_step::{Attributes, Barrier, Mount, Namespaces, Source, Step};
 use std::fmt::{Display, Formatter, Result, Write as _};
 
 /// What stands for the value of an environment variable.
@@ -58,6 +58,12 @@ impl Display for Plan {
         writeln!(f, "\ninit")?;
         for (i, step) in self.init.iter().enumerate() {
             writeln!(f, "{:4}  {}{step}{}", i + 1, mark(init_barrier(step)), Detail(step))?;
+        }
+        if !self.conditions.is_empty() {
+            writeln!(f, "\nconditions")?;
+            for condition in &self.conditions {
+                writeln!(f, "      {condition}")?;
+            }
         }
         if !self.warnings.is_empty() {
             writeln!(f, "\nwarnings")?;
@@ -143,6 +149,19 @@ impl Display for SlotSource {
             SlotSource::ConsoleSocket => f.write_str("console socket"),
             SlotSource::StartListener => f.write_str("start listener"),
             SlotSource::Process => f.write_str("pidfd of the container's first process"),
+        }
+    }
+}
+
+impl Display for Condition {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Condition::NotOurs { slot, .. } => {
+                write!(f, "slot {} is not the runtime's own namespace", slot.0)
+            }
+            Condition::Maps { slot, uid, gid, .. } => {
+                write!(f, "slot {} maps uids {} gids {}", slot.0, mappings(uid), mappings(gid))
+            }
         }
     }
 }
@@ -233,26 +252,39 @@ impl Display for Detail<'_> {
     }
 }
 
-/// `MOUNT_ATTR_*` by their options' names.
-const ATTRIBUTES: [(u64, &str); 8] = [
-    (0x1, "ro"),
-    (0x2, "nosuid"),
-    (0x4, "nodev"),
-    (0x8, "noexec"),
-    (0x10, "noatime"),
-    (0x20, "strictatime"),
-    (0x80, "nodiratime"),
-    (0x20_0000, "nosymfollow"),
+/// `MOUNT_ATTR_*` by the names of the options that set and clear them.
+const ATTRIBUTES: [(u64, &str, &str); 6] = [
+    (0x1, "ro", "rw"),
+    (0x2, "nosuid", "suid"),
+    (0x4, "nodev", "dev"),
+    (0x8, "noexec", "exec"),
+    (0x80, "nodiratime", "diratime"),
+    (0x20_0000, "nosymfollow", "symfollow"),
 ];
+
+/// The words of a change of attributes.
+fn attributes(change: Attributes, prefix: &str, words: &mut Vec<String>) {
+    for (bit, set, cleared) in ATTRIBUTES {
+        if change.set & bit != 0 {
+            words.push(format!("{prefix}{set}"));
+        } else if change.clear & bit != 0 {
+            words.push(format!("{prefix}{cleared}"));
+        }
+    }
+    if change.clear & 0x70 != 0 {
+        let atime = match change.set & 0x70 {
+            0x10 => "noatime",
+            0x20 => "strictatime",
+            _ => "relatime",
+        };
+        words.push(format!("{prefix}{atime}"));
+    }
+}
 
 fn detail_of(f: &mut Formatter<'_>, mount: &Mount) -> Result {
     let mut words: Vec<String> = Vec::new();
-    let named = |bits: u64, prefix: &str, words: &mut Vec<String>| {
-        let names = ATTRIBUTES.iter().filter(|(bit, _)| bits & bit != 0);
-        words.extend(names.map(|(_, name)| format!("{prefix}{name}")));
-    };
-    named(mount.attributes.set, "", &mut words);
-    named(mount.recursive.set, "r", &mut words);
+    attributes(mount.attributes, "", &mut words);
+    attributes(mount.recursive, "r", &mut words);
     words.extend(mount.propagation.iter().map(ToString::to_string));
     if let Source::New { options, inherit_mode, .. } = &mount.source {
         words.extend(options.iter().map(|option| match &option.value {

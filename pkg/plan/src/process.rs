@@ -17,11 +17,13 @@ fn bits(names: &[String]) -> u64 {
 /// The step that drops all capabilities but the config's; none when config.json is silent.
 pub(crate) fn set_capabilities(process: &Process) -> Option<Step> {
     process.capabilities.as_ref().map(|sets| {
+        let (permitted, inheritable) = (bits(&sets.permitted), bits(&sets.inheritable));
         Step::SetCapabilities(Capabilities {
             effective: bits(&sets.effective),
-            permitted: bits(&sets.permitted),
-            inheritable: bits(&sets.inheritable),
-            ambient: bits(&sets.ambient),
+            permitted,
+            inheritable,
+            // The kernel raises no other; the spec's check has warned of them.
+            ambient: bits(&sets.ambient) & permitted & inheritable,
         })
     })
 }

@@ -81,7 +81,8 @@ impl Context<'_> {
     fn mount_cgroup1(&self, draft: &mut Draft, destination: String, parsed: Parsed) {
         let read_only = parsed.superblock_flags() & MS_RDONLY as u32 != 0;
         draft.step(Step::Mount(self.cgroup1_root(&destination, parsed.propagation.clone())));
-        for hierarchy in self.host.cgroup.hierarchies() {
+        // The kernel lists hierarchies from the newest to the oldest; runc mounts them as they were mounted.
+        for hierarchy in self.host.cgroup.hierarchies().iter().rev() {
             let name = base_name(&hierarchy.mount_point);
             let path = format!("{destination}/{name}");
             let mount = if self.wanted.has(Namespace::Cgroup) {

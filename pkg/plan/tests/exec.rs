@@ -1,0 +1,159 @@
+//! The plan of an exec.
+
+mod support;
+
+use cofferdam_plan::{ExecOptions, ExecTarget, Host, Plan, compile_exec};
+use cofferdam_spec::Process;
+use cofferdam_step::{Namespace, Step};
+use serde_json::{Value, json};
+use support::{changed, host_steps, options, steps, userns, v2};
+
+fn process(change: Value) -> Process {
+    let mut base =
+        json!({"args": ["true"], "cwd": "/", "env": ["PATH=/bin", "HOME=/"], "noNewPrivileges": true});
+    base.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    Process::parse(base.to_string().as_bytes()).unwrap()
+}
+
+fn target(change: Value) -> ExecTarget {
+    ExecTarget::of(&changed(change), &v2(), &options()).unwrap()
+}
+
+fn exec(change: Value) -> Plan {
+    compile_exec(&process(change), &target(json!({})), &v2(), &ExecOptions::default()).unwrap()
+}
+
+fn refusal(change: Value, options: &ExecOptions) -> String {
+    compile_exec(&process(change), &target(json!({})), &v2(), options).unwrap_err().to_string()
+}
+
+#[test]
+fn an_exec_joins_by_pidfd_and_shares_the_tail() {
+    let plan = exec(json!({}));
+    assert!(!plan.road.staged && plan.road.clone.is_empty() && plan.road.join_pid.is_some());
+    assert_eq!(
+        steps(&plan),
+        [
+            "join namespaces ipc uts network mount",
+            "await the host: cgroup joined",
+            "begin a session",
+            "join a session keyring",
+            "set cpu affinity",
+            "set no_new_privs",
+            "give stdio to uid 0",
+            "become uid 0 gid 0",
+            "change directory to /",
+            "seal descriptors",
+            "find the program",
+            "await the host: committed",
+            "exec true"
+        ]
+    );
+    assert_eq!(
+        host_steps(&plan),
+        [
+            "spawn init",
+            "move init into the cgroup",
+            "tell init: cgroup joined",
+            "write state and pid file",
+            "tell init: committed"
+        ]
+    );
+}
+
+#[test]
+fn an_exec_into_a_user_namespace_clones() {
+    let inside = target(userns(json!({})));
+    let plan = compile_exec(&process(json!({})), &inside, &v2(), &ExecOptions::default()).unwrap();
+    assert!(plan.road.staged && plan.road.join_pid.is_none());
+    let Step::JoinProcess { namespaces, .. } = &plan.init[0] else { panic!("{:?}", plan.init[0]) };
+    assert!(namespaces.contains(Namespace::User) && namespaces.contains(Namespace::Pid));
+    assert_eq!(steps(&plan)[1..3], ["clone", "become root of the user namespace"]);
+}
+
+#[test]
+fn a_container_that_shares_all_but_the_pid_namespace_needs_no_join() {
+    let spec = json!({"hostname": "", "linux": {"namespaces": [{"type": "mount"}]}});
+    let plan = compile_exec(&process(json!({})), &target(spec), &v2(), &ExecOptions::default()).unwrap();
+    assert_eq!(plan.road.join_pid, None);
+    assert_eq!(steps(&plan)[0], "join namespaces mount");
+}
+
+#[test]
+fn an_exec_has_the_container_s_filter_and_personality() {
+    let change = json!({"linux": {
+        "personality": {"domain": "LINUX32"},
+        "seccomp": {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]}
+    }});
+    let plan = compile_exec(&process(json!({})), &target(change), &v2(), &ExecOptions::default()).unwrap();
+    assert!(plan.init.contains(&Step::SetPersonality { persona: 8 }));
+    assert!(plan.init.iter().any(|step| matches!(step, Step::LoadSeccomp { .. })));
+}
+
+#[test]
+fn a_cpu_mask_is_first_for_the_runtime_and_then_for_the_process() {
+    let masks = |affinity: Value| -> Vec<(usize, Vec<u8>)> {
+        let plan = exec(affinity);
+        let mask = |(i, step): (usize, &Step)| {
+            if let Step::SetAffinity { mask } = step { Some((i, mask.clone())) } else { None }
+        };
+        plan.init.iter().enumerate().filter_map(mask).collect()
+    };
+    let both = masks(json!({"execCPUAffinity": {"initial": "0", "final": "0-1"}}));
+    assert_eq!(both, [(1, vec![1]), (5, vec![3])]);
+    assert_eq!(masks(json!({"execCPUAffinity": {"initial": "1"}})), [(1, vec![2])]);
+    assert_eq!(masks(json!({"execCPUAffinity": {"final": "1"}})), [(4, vec![2])]);
+    assert_eq!(masks(json!({})), [(4, vec![])]);
+}
+
+#[test]
+fn the_umask_of_an_exec_is_the_caller_s_unless_given() {
+    let umask = |plan: Plan| {
+        plan.init
+            .iter()
+            .find_map(|step| if let Step::SetUser { umask, .. } = step { Some(*umask) } else { None })
+    };
+    assert_eq!(umask(exec(json!({}))), Some(None));
+    assert_eq!(umask(exec(json!({"user": {"umask": 63}}))), Some(Some(63)));
+}
+
+#[test]
+fn a_refusal_points_into_the_process() {
+    let none = ExecOptions::default();
+    assert_eq!(refusal(json!({"args": []}), &none), "process.json /args: args must not be empty");
+    assert_eq!(
+        refusal(json!({"cwd": "x"}), &none),
+        "process.json /cwd: Cwd must be an absolute path, not \"x\""
+    );
+    assert_eq!(
+        refusal(json!({"terminal": true}), &none),
+        "process.json /terminal: cannot allocate tty if the runtime will detach without setting console socket"
+    );
+    assert_eq!(
+        refusal(json!({}), &ExecOptions { console: true, ..none }),
+        "process.json /terminal: cannot use console socket if the runtime will not allocate tty"
+    );
+    let inside = target(userns(json!({})));
+    let outside = process(json!({"user": {"uid": 70_000}}));
+    assert_eq!(
+        compile_exec(&outside, &inside, &v2(), &ExecOptions::default()).unwrap_err().to_string(),
+        "process.json /user/uid: uid 70000 is not mapped into the container's user namespace"
+    );
+    let error = compile_exec(
+        &process(json!({"apparmorProfile": "p"})),
+        &target(json!({})),
+        &Host { apparmor: false, ..v2() },
+        &ExecOptions::default(),
+    );
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "process.json /apparmorProfile: profile \"p\": AppArmor is not enabled on this machine"
+    );
+}
+
+#[test]
+fn a_target_survives_json() {
+    let target = target(userns(json!({"linux": {"personality": {"domain": "LINUX"}}})));
+    let text = serde_json::to_string(&target).unwrap();
+    assert_eq!(serde_json::from_str::<ExecTarget>(&text).unwrap(), target);
+}

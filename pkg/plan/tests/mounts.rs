@@ -1,0 +1,509 @@
+//! `/mounts`: the words of each table, and the steps that an entry becomes.
+
+mod support;
+
+use cofferdam_plan::{Host, IdMap, Options, Plan, SlotSource};
+use cofferdam_step::{Attributes, Create, Mount, Propagation, Source, Step};
+use serde_json::{Value, json};
+use support::{plan, refusal, rootless, steps, userns, v1, v2};
+
+const RDONLY: u64 = 1;
+const NOSUID: u64 = 2;
+const NODEV: u64 = 4;
+const NOEXEC: u64 = 8;
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+const ATIME: u64 = 0x70;
+const NODIRATIME: u64 = 0x80;
+const NOSYMFOLLOW: u64 = 0x20_0000;
+
+fn mounts(plan: &Plan) -> Vec<Mount> {
+    let mount = |step: &Step| if let Step::Mount(mount) = step { Some(mount.clone()) } else { None };
+    plan.init.iter().filter_map(mount).collect()
+}
+
+fn only(entry: Value, host: &Host) -> Mount {
+    let mut all = mounts(&plan(json!({ "mounts": [entry] }), host));
+    assert_eq!(all.len(), 1);
+    all.remove(0)
+}
+
+fn bind(options: &[&str]) -> Mount {
+    only(json!({"destination": "/a", "source": "/b", "options": options}), &v2())
+}
+
+fn fresh(options: &[&str]) -> Mount {
+    only(json!({"destination": "/a", "type": "ext4", "source": "/dev/x", "options": options}), &v2())
+}
+
+/// What a bind mount loses when any option is given that does not keep it.
+const INHERITED: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
+
+#[test]
+fn every_word_of_one_mount_has_its_attribute() {
+    for (word, set, clear) in [
+        ("ro", RDONLY, 0),
+        ("nosuid", NOSUID, 0),
+        ("nodev", NODEV, 0),
+        ("noexec", NOEXEC, 0),
+        ("nosymfollow", NOSYMFOLLOW, 0),
+        ("noatime", NOATIME, ATIME),
+        ("strictatime", STRICTATIME, ATIME),
+        ("relatime", 0, ATIME),
+        ("nodiratime", NODIRATIME, ATIME),
+        ("defaults", 0, 0),
+        ("rw", 0, 0),
+        ("suid", 0, 0),
+        ("dev", 0, 0),
+        ("exec", 0, 0),
+        ("symfollow", 0, 0),
+        ("diratime", 0, 0),
+        ("norelatime", 0, 0),
+        ("nostrictatime", 0, 0),
+        ("atime", 0, ATIME),
+    ] {
+        assert_eq!(fresh(&[word]).attributes, Attributes { set, clear }, "{word}");
+    }
+}
+
+#[test]
+fn a_bind_mount_without_options_keeps_what_it_inherits() {
+    assert_eq!(bind(&["bind"]).attributes, Attributes::default());
+    assert_eq!(bind(&["rbind", "rprivate"]).attributes, Attributes::default());
+}
+
+#[test]
+fn a_bind_mount_with_options_has_those_and_no_others() {
+    for (words, set, clear) in [
+        (&["bind", "ro"][..], RDONLY, INHERITED & !RDONLY),
+        (&["bind", "nosuid", "nodev"], NOSUID | NODEV, INHERITED & !NOSUID & !NODEV),
+        (&["bind", "rw"], 0, INHERITED),
+        (&["bind", "noatime"], NOATIME, INHERITED | ATIME | NODIRATIME),
+        (&["bind", "relatime"], 0, INHERITED | ATIME | NODIRATIME),
+        (&["bind", "atime"], 0, INHERITED | ATIME),
+        (&["bind", "diratime"], 0, INHERITED | NODIRATIME),
+        (&["bind", "symfollow"], 0, INHERITED | NOSYMFOLLOW),
+        (&["bind", "strictatime", "nodiratime"], STRICTATIME | NODIRATIME, INHERITED | ATIME),
+    ] {
+        assert_eq!(bind(words).attributes, Attributes { set, clear }, "{words:?}");
+    }
+}
+
+#[test]
+fn in_a_user_namespace_a_bind_mount_loses_only_what_is_taken_by_name() {
+    let entry = json!({"destination": "/a", "source": "/b", "options": ["bind", "ro"]});
+    let inside = mounts(&plan(userns(json!({ "mounts": [entry] })), &v2()));
+    assert_eq!(inside[0].attributes, Attributes { set: RDONLY, clear: 0 });
+    let entry = json!({"destination": "/a", "source": "/b", "options": ["bind", "ro", "exec"]});
+    let nested = Host { user_namespace: true, ..v2() };
+    assert_eq!(only(entry, &nested).attributes, Attributes { set: RDONLY, clear: NOEXEC });
+}
+
+#[test]
+fn the_last_of_two_contrary_words_counts() {
+    assert_eq!(fresh(&["ro", "rw"]).attributes, Attributes::default());
+    assert_eq!(fresh(&["rw", "ro"]).attributes.set, RDONLY);
+    assert_eq!(bind(&["bind", "noexec", "exec"]).attributes.clear & NOEXEC, NOEXEC);
+    assert_eq!(fresh(&["noatime", "strictatime"]).attributes.set, STRICTATIME);
+    assert_eq!(fresh(&["noatime", "atime", "relatime"]).attributes, Attributes { set: 0, clear: ATIME });
+}
+
+#[test]
+fn every_word_of_a_whole_tree_has_its_attribute() {
+    for (word, set, clear) in [
+        ("rro", RDONLY, 0),
+        ("rrw", 0, RDONLY),
+        ("rnosuid", NOSUID, 0),
+        ("rsuid", 0, NOSUID),
+        ("rnodev", NODEV, 0),
+        ("rdev", 0, NODEV),
+        ("rnoexec", NOEXEC, 0),
+        ("rexec", 0, NOEXEC),
+        ("rnodiratime", NODIRATIME, 0),
+        ("rdiratime", 0, NODIRATIME),
+        ("rnosymfollow", NOSYMFOLLOW, 0),
+        ("rsymfollow", 0, NOSYMFOLLOW),
+        ("rrelatime", 0, ATIME),
+        ("rnoatime", NOATIME, ATIME),
+        ("rstrictatime", STRICTATIME, ATIME),
+        ("ratime", 0, ATIME),
+        ("rnostrictatime", 0, ATIME),
+        ("rnorelatime", 0, 0),
+    ] {
+        let mount = bind(&["rbind", word]);
+        assert_eq!(mount.recursive, Attributes { set, clear }, "{word}");
+        assert_eq!(mount.attributes, Attributes::default(), "{word}");
+    }
+    assert_eq!(bind(&["rbind", "rro", "rrw"]).recursive, Attributes { set: 0, clear: RDONLY });
+    assert_eq!(
+        bind(&["rbind", "rnoatime", "rstrictatime"]).recursive,
+        Attributes { set: STRICTATIME, clear: ATIME }
+    );
+    assert_eq!(
+        bind(&["rbind", "rstrictatime", "ratime"]).recursive,
+        Attributes { set: STRICTATIME, clear: ATIME }
+    );
+    assert_eq!(bind(&["rbind", "rnoatime", "ratime"]).recursive, Attributes { set: 0, clear: ATIME });
+}
+
+#[test]
+fn every_word_of_propagation_has_its_flag() {
+    for (word, flag, recursive) in [
+        ("shared", 1 << 20, false),
+        ("rshared", 1 << 20, true),
+        ("slave", 1 << 19, false),
+        ("rslave", 1 << 19, true),
+        ("private", 1 << 18, false),
+        ("rprivate", 1 << 18, true),
+        ("unbindable", 1 << 17, false),
+        ("runbindable", 1 << 17, true),
+    ] {
+        assert_eq!(bind(&["bind", word]).propagation, [Propagation { flag, recursive }], "{word}");
+    }
+    assert_eq!(bind(&["bind", "shared", "rslave"]).propagation.len(), 2);
+    assert_eq!(bind(&["bind"]).propagation, []);
+}
+
+#[test]
+fn flags_of_the_filesystem_go_to_the_filesystem() {
+    let flags = |words: &[&str]| match fresh(words).source {
+        Source::New { flags, .. } => flags,
+        other => panic!("{other:?}"),
+    };
+    for (word, flag) in [
+        ("ro", 1),
+        ("sync", 16),
+        ("mand", 64),
+        ("dirsync", 128),
+        ("silent", 1 << 15),
+        ("iversion", 1 << 23),
+        ("lazytime", 1 << 25),
+        ("nosuid", 0),
+    ] {
+        assert_eq!(flags(&[word]), flag, "{word}");
+    }
+    for (word, contrary) in [
+        ("sync", "async"),
+        ("mand", "nomand"),
+        ("silent", "loud"),
+        ("iversion", "noiversion"),
+        ("lazytime", "nolazytime"),
+        ("ro", "rw"),
+    ] {
+        assert_eq!(flags(&[word, contrary]), 0, "{word},{contrary}");
+    }
+}
+
+#[test]
+fn unknown_words_are_the_filesystem_s() {
+    let options = |words: &[&str]| match fresh(words).source {
+        Source::New { options, .. } => {
+            options.into_iter().map(|option| (option.key, option.value)).collect::<Vec<_>>()
+        }
+        other => panic!("{other:?}"),
+    };
+    let pair = |key: &str, value: Option<&str>| (key.to_owned(), value.map(str::to_owned));
+    assert_eq!(options(&["acl", "size=64k"]), [pair("acl", None), pair("size", Some("64k"))]);
+    assert_eq!(
+        options(&["mode=755,uid=0", ",,x"]),
+        [pair("mode", Some("755")), pair("uid", Some("0")), pair("x", None)]
+    );
+    assert_eq!(
+        options(&["context=\"system_u:object_r:svirt_t:s0:c1,c2\",y"]),
+        [pair("context", Some("system_u:object_r:svirt_t:s0:c1,c2")), pair("y", None)]
+    );
+    assert_eq!(options(&["x=\"open"]), [pair("x", Some("\"open"))]);
+    assert_eq!(options(&["lowerdir=/a:/b=c"]), [pair("lowerdir", Some("/a:/b=c"))]);
+}
+
+#[test]
+fn a_bind_mount_takes_its_source_from_the_bundle() {
+    let mount = only(json!({"destination": "/a", "source": "data/../x", "options": ["rbind"]}), &v2());
+    assert_eq!(mount.source, Source::Bind { path: "/bundle/x".to_owned(), recursive: true });
+    assert_eq!(mount.create, Create::AsSource);
+    let mount = only(json!({"destination": "/a", "type": "bind", "source": "/b"}), &v2());
+    assert_eq!(mount.source, Source::Bind { path: "/b".to_owned(), recursive: false });
+}
+
+#[test]
+fn a_relative_destination_counts_from_the_root() {
+    let mount = only(json!({"destination": "a/./b/../c", "type": "tmpfs"}), &v2());
+    assert_eq!((mount.destination.as_str(), mount.create), ("/a/c", Create::Directory));
+}
+
+#[test]
+fn proc_and_sys_are_mounted_on_real_directories() {
+    let mount = |entry| only(entry, &v2()).no_symlink;
+    assert!(mount(json!({"destination": "/proc", "type": "proc"})));
+    assert!(mount(json!({"destination": "/sys", "type": "sysfs"})));
+    assert!(!mount(json!({"destination": "/a", "type": "tmpfs"})));
+}
+
+#[test]
+fn a_read_only_tmpfs_is_filled_first() {
+    for (entry, path) in [
+        (json!({"destination": "/a", "type": "tmpfs", "options": ["ro", "nosuid"]}), "/a"),
+        (json!({"destination": "/dev/", "type": "devtmpfs", "options": ["ro", "nosuid"]}), "/dev"),
+    ] {
+        let plan = plan(json!({ "mounts": [entry] }), &v2());
+        let mount = &mounts(&plan)[0];
+        assert_eq!(mount.attributes.set, NOSUID);
+        assert!(matches!(mount.source, Source::New { flags: 0, .. }));
+        let steps = steps(&plan);
+        let late = steps.iter().position(|step| *step == format!("remount {path} read-only")).unwrap();
+        assert!(late > steps.iter().position(|step| step == "pivot the root").unwrap());
+    }
+    let plan = plan(json!({"mounts": [{"destination": "/a", "type": "proc", "options": ["ro"]}]}), &v2());
+    assert!(!steps(&plan).iter().any(|step| step.starts_with("remount")));
+}
+
+#[test]
+fn a_tmpfs_without_a_mode_takes_the_covered_one() {
+    let inherits = |options: &[&str]| {
+        let mount = only(json!({"destination": "/a", "type": "tmpfs", "options": options}), &v2());
+        matches!(mount.source, Source::New { inherit_mode: true, .. })
+    };
+    assert!(inherits(&[]));
+    assert!(inherits(&["size=1m"]));
+    assert!(!inherits(&["mode=1777"]));
+    assert!(!inherits(&["size=1m,mode=1777"]));
+}
+
+#[test]
+fn a_remount_changes_what_is_there() {
+    let mount = only(json!({"destination": "/a", "options": ["remount", "ro", "size=1m"]}), &v2());
+    assert!(
+        matches!(&mount.source, Source::Remount { flags: 1, bind: false, options } if options.len() == 1)
+    );
+    assert_eq!(mount.attributes.set, RDONLY);
+    let mount = only(json!({"destination": "/a", "options": ["bind", "remount", "nosuid"]}), &v2());
+    assert!(matches!(mount.source, Source::Remount { bind: true, .. }));
+}
+
+#[test]
+fn copying_up_waits_for_the_cgroup() {
+    let plan =
+        plan(json!({"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}]}), &v2());
+    let steps = steps(&plan);
+    let at = steps.iter().position(|step| step == "mount tmpfs on /a").unwrap();
+    assert_eq!(steps[at - 1], "await the host: cgroup joined");
+    assert!(mounts(&plan)[0].copy_up);
+}
+
+#[test]
+fn a_user_namespace_gets_trees_from_the_host() {
+    let entry = json!({"destination": "/a", "source": "/b", "options": ["rbind", "ro"]});
+    let plan = plan(userns(json!({ "mounts": [entry] })), &v2());
+    let Source::Tree { slot, path, recursive: true } = &mounts(&plan)[0].source else { panic!("no tree") };
+    assert_eq!(path, "/b");
+    let slave = Some(Propagation { flag: 1 << 19, recursive: true });
+    assert_eq!(
+        plan.slots[usize::from(slot.0)],
+        SlotSource::Tree {
+            path: "/b".to_owned(),
+            recursive: true,
+            propagation: slave,
+            idmap: None,
+            idmap_recursive: false
+        }
+    );
+}
+
+#[test]
+fn without_privileges_the_trees_are_opened_inside() {
+    let mut change = userns(json!({"mounts": [{"destination": "/a", "source": "/b", "options": ["bind"]}]}));
+    let own = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+    change["linux"]["uidMappings"] = own.clone();
+    change["linux"]["gidMappings"] = own;
+    let plan = plan(change, &rootless());
+    assert!(matches!(mounts(&plan)[0].source, Source::Bind { .. }));
+    assert!(!plan.slots.iter().any(|slot| matches!(slot, SlotSource::Tree { .. })));
+}
+
+#[test]
+fn an_idmapped_mount_is_mapped_on_the_side_that_can() {
+    let own = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
+    let entry = json!({
+        "destination": "/a", "source": "/b", "options": ["rbind", "ridmap"], "uidMappings": own, "gidMappings": own
+    });
+    let outside = plan(json!({ "mounts": [entry] }), &v2());
+    let mount = &mounts(&outside)[0];
+    assert!(mount.idmap_recursive);
+    let slot = mount.idmap.unwrap();
+    let SlotSource::UserNamespace(IdMap::Mappings { uid, .. }) = &outside.slots[usize::from(slot.0)] else {
+        panic!("no user namespace")
+    };
+    assert_eq!(uid[0].host_id, 5000);
+
+    let inside = plan(
+        userns(json!({"mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "idmap"]}]})),
+        &v2(),
+    );
+    let mount = &mounts(&inside)[0];
+    assert_eq!(mount.idmap, None);
+    let Source::Tree { slot, .. } = mount.source else { panic!("no tree") };
+    let SlotSource::Tree { idmap: Some(IdMap::Mappings { uid, .. }), idmap_recursive: false, .. } =
+        &inside.slots[usize::from(slot.0)]
+    else {
+        panic!("not idmapped")
+    };
+    assert_eq!(uid[0].host_id, 100_000);
+}
+
+#[test]
+fn an_idmapped_mount_takes_the_namespace_that_is_joined() {
+    let change = json!({
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "user", "path": "/u"}]},
+        "mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "idmap"]}]
+    });
+    let plan = plan(change, &v2());
+    assert!(plan.slots.iter().any(|slot| matches!(
+        slot,
+        SlotSource::Tree { idmap: Some(IdMap::NamespaceFile(path)), .. } if path == "/u"
+    )));
+}
+
+#[test]
+fn an_idmap_without_mappings_is_refused() {
+    assert_eq!(
+        refusal(
+            json!({"mounts": [{"destination": "/a", "source": "/b", "options": ["bind", "idmap"]}]}),
+            &v2()
+        ),
+        "config.json /mounts/0: is to be idmapped, but neither the mount has mappings nor the container a user namespace"
+    );
+}
+
+#[test]
+fn an_owner_that_is_not_mapped_is_refused() {
+    let mut change = userns(json!({}));
+    change["linux"]["gidMappings"] = json!([{"containerID": 0, "hostID": 100_000, "size": 1}]);
+    assert_eq!(
+        refusal(change, &v2()),
+        "config.json /mounts/2/options: gid=5 is not mapped into the container's user namespace"
+    );
+}
+
+#[test]
+fn sysfs_of_a_foreign_network_namespace_is_bound() {
+    let mut change = userns(json!({"mounts": [{"destination": "/sys", "type": "sysfs", "options": ["ro"]}]}));
+    let own = plan(change.clone(), &v2());
+    assert!(mounts(&own)[0].or_else.is_none());
+    change["linux"]["namespaces"].as_array_mut().unwrap().retain(|entry| entry["type"] != "network");
+    let shared = plan(change, &v2());
+    let other = mounts(&shared)[0].or_else.clone().unwrap();
+    assert!(matches!(other.source, Source::Tree { ref path, recursive: true, .. } if path == "/sys"));
+    assert_eq!(other.attributes.set, RDONLY);
+}
+
+#[test]
+fn labels_go_to_what_takes_them() {
+    let label = "system_u:object_r:container_file_t:s0:c1,c2";
+    let host = Host { selinux: true, ..v2() };
+    let plan = plan(json!({"linux": {"mountLabel": label}}), &host);
+    for mount in mounts(&plan) {
+        let Source::New { fstype, options, .. } = &mount.source else { continue };
+        let labelled =
+            options.iter().any(|option| option.key == "context" && option.value.as_deref() == Some(label));
+        let expected = !matches!(fstype.as_str(), "proc" | "sysfs" | "mqueue" | "cgroup2");
+        assert_eq!(labelled, expected, "{fstype}");
+    }
+    assert!(steps(&plan).contains(&"label /dev/mqueue".to_owned()));
+    assert!(
+        plan.init
+            .iter()
+            .any(|step| matches!(step, Step::MaskPath { label: Some(given), .. } if given == label))
+    );
+}
+
+#[test]
+fn cgroup_v1_without_a_namespace_is_the_container_s_own_directories() {
+    let plan = plan(json!({}), &v1());
+    let steps = steps(&plan);
+    assert!(steps.contains(&"mount tmpfs on /sys/fs/cgroup".to_owned()));
+    assert!(steps.contains(&"bind /sys/fs/cgroup/memory/c1 on /sys/fs/cgroup/memory".to_owned()));
+    assert!(steps.contains(&"bind /sys/fs/cgroup/cpu,cpuacct/c1 on /sys/fs/cgroup/cpu,cpuacct".to_owned()));
+    assert!(steps.contains(&"link /sys/fs/cgroup/cpuacct to cpu,cpuacct".to_owned()));
+    assert!(steps.contains(&"remount /sys/fs/cgroup read-only".to_owned()));
+}
+
+#[test]
+fn cgroup_v1_with_a_namespace_is_filesystems_of_its_own() {
+    let change = json!({"linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "cgroup"}]}});
+    let plan = plan(change, &v1());
+    let steps = steps(&plan);
+    let at = steps.iter().position(|step| step == "unshare cgroup").unwrap();
+    assert_eq!(steps[at - 1], "await the host: cgroup joined");
+    assert_eq!(steps[at + 1], "mount tmpfs on /sys/fs/cgroup");
+    let options = |destination: &str| {
+        let mount = mounts(&plan).into_iter().find(|mount| mount.destination == destination).unwrap();
+        match mount.source {
+            Source::New { fstype, options, .. } if fstype == "cgroup" => {
+                options.into_iter().map(|option| (option.key, option.value)).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        options("/sys/fs/cgroup/cpu,cpuacct"),
+        [("cpu".to_owned(), None), ("cpuacct".to_owned(), None)]
+    );
+    assert_eq!(options("/sys/fs/cgroup/systemd"), [("name".to_owned(), Some("systemd".to_owned()))]);
+}
+
+#[test]
+fn cgroup_v2_is_mounted_or_bound() {
+    let direct = plan(json!({}), &v2());
+    let mount = mounts(&direct).into_iter().find(|mount| mount.destination == "/sys/fs/cgroup").unwrap();
+    assert!(matches!(mount.source, Source::New { ref fstype, .. } if fstype == "cgroup2"));
+    assert!(mount.or_else.is_none());
+
+    let inside = plan(userns(json!({})), &v2());
+    let mount = mounts(&inside).into_iter().find(|mount| mount.destination == "/sys/fs/cgroup").unwrap();
+    let other = mount.or_else.unwrap();
+    assert!(matches!(other.source, Source::Tree { ref path, .. } if path == "/sys/fs/cgroup"));
+    assert_eq!(other.attributes.set & RDONLY, RDONLY, "CVE-2023-25809");
+
+    let mut own = userns(json!({}));
+    own["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+    let own = plan(own, &v2());
+    let mount = mounts(&own).into_iter().find(|mount| mount.destination == "/sys/fs/cgroup").unwrap();
+    assert!(
+        matches!(mount.or_else.unwrap().source, Source::Tree { ref path, .. } if path == "/sys/fs/cgroup/system.slice/c1")
+    );
+}
+
+#[test]
+fn the_root_s_propagation_is_set_where_it_can_be() {
+    let of = |word: &str| {
+        let plan = plan(json!({"linux": {"rootfsPropagation": word}}), &v2());
+        let head = plan.init.iter().find_map(|step| match step {
+            Step::SetHostPropagation(how) => Some(how.to_string()),
+            _ => None,
+        });
+        let tail = plan.init.iter().find_map(|step| match step {
+            Step::SetRootPropagation(how) => Some(how.to_string()),
+            _ => None,
+        });
+        let kept =
+            plan.init.iter().any(|step| matches!(step, Step::PrepareRoot { keep_propagation: true, .. }));
+        (head.unwrap(), tail, kept)
+    };
+    let text = |word: &str| Some(word.to_owned());
+    assert_eq!(of(""), ("rslave".to_owned(), None, false));
+    assert_eq!(of("rslave"), ("rslave".to_owned(), None, false));
+    assert_eq!(of("private"), ("private".to_owned(), None, false));
+    assert_eq!(of("rshared"), ("rshared".to_owned(), text("rshared"), true));
+    assert_eq!(of("runbindable"), ("rslave".to_owned(), text("runbindable"), false));
+}
+
+#[test]
+fn a_private_root_needs_a_pivot() {
+    let options = Options { no_pivot: true, ..support::options() };
+    let error =
+        support::attempt(json!({"linux": {"rootfsPropagation": "rprivate"}}), &v2(), &options).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "config.json /linux/rootfsPropagation: rootfsPropagation of [r]private is not safe without pivot_root"
+    );
+}

@@ -1,0 +1,203 @@
+//! `/linux/namespaces`: roads, joins and mappings.
+
+mod support;
+
+use cofferdam_plan::{Condition, Plan, SlotSource};
+use cofferdam_step::{Namespace, Step};
+use serde_json::{Value, json};
+use support::{host_steps, options, plan, refusal, rootless, steps, userns, v2};
+
+fn with(namespaces: Value) -> Plan {
+    plan(json!({"linux": {"namespaces": namespaces}}), &v2())
+}
+
+/// The steps in front of the session, with which all work begins.
+fn head(plan: &Plan) -> Vec<String> {
+    steps(plan).into_iter().take_while(|step| step != "begin a session").collect()
+}
+
+#[test]
+fn new_namespaces_come_with_the_clone() {
+    let plan = plan(json!({}), &v2());
+    assert!(!plan.road.staged && plan.road.join_pid.is_none());
+    let kinds: Vec<_> = plan.road.clone.iter().map(Namespace::spec_name).collect();
+    assert_eq!(kinds, ["ipc", "uts", "network", "pid", "mount"]);
+    assert_eq!(head(&plan), Vec::<String>::new());
+}
+
+#[test]
+fn joined_namespaces_are_joined_by_init_and_the_mount_namespace_last() {
+    let plan = with(json!([
+        {"type": "mount", "path": "/m"}, {"type": "uts", "path": "/u"}, {"type": "network", "path": "/n"},
+        {"type": "ipc", "path": "/i"}, {"type": "cgroup", "path": "/c"}, {"type": "time", "path": "/t"}
+    ]));
+    assert!(!plan.road.staged);
+    assert_eq!(
+        head(&plan),
+        [
+            "join cgroup namespace /c",
+            "join ipc namespace /i",
+            "join uts namespace /u",
+            "join network namespace /n",
+            "join time namespace /t",
+            "join mount namespace /m"
+        ]
+    );
+}
+
+#[test]
+fn a_pid_namespace_is_joined_by_the_spawning_thread() {
+    let plan = with(json!([{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/p"}]));
+    let slot = plan.road.join_pid.unwrap();
+    assert_eq!(
+        plan.slots[usize::from(slot.0)],
+        SlotSource::Namespace { kind: Namespace::Pid, path: "/p".to_owned() }
+    );
+    assert_eq!(head(&plan), Vec::<String>::new());
+}
+
+#[test]
+fn a_new_user_namespace_comes_behind_what_the_host_owns() {
+    let mut change = userns(json!({}));
+    let list = change["linux"]["namespaces"].as_array_mut().unwrap();
+    list.retain(|entry| entry["type"] != "network" && entry["type"] != "pid");
+    list.push(json!({"type": "network", "path": "/n"}));
+    list.push(json!({"type": "pid", "path": "/p"}));
+    let plan = plan(change, &v2());
+    assert!(plan.road.staged && plan.road.clone.is_empty() && plan.road.join_pid.is_none());
+    assert_eq!(
+        head(&plan),
+        [
+            "join network namespace /n",
+            "join pid namespace /p",
+            "clone with user ipc uts mount",
+            "await the host: ids mapped",
+            "become root of the user namespace"
+        ]
+    );
+    assert!(host_steps(&plan).contains(&"map uids 0:100000:65536 gids 0:100000:65536".to_owned()));
+}
+
+#[test]
+fn a_joined_user_namespace_comes_in_front_of_what_it_owns() {
+    let plan = with(json!([
+        {"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "user", "path": "/u"}
+    ]));
+    assert!(plan.road.staged);
+    assert_eq!(
+        head(&plan),
+        [
+            "join user namespace /u",
+            "join network namespace /n",
+            "clone with uts mount",
+            "become root of the user namespace"
+        ]
+    );
+    assert!(!host_steps(&plan).iter().any(|step| step.starts_with("map")));
+}
+
+#[test]
+fn a_time_namespace_has_its_offsets_before_its_first_process() {
+    let change = json!({"linux": {
+        "namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "time"}],
+        "timeOffsets": {"monotonic": {"secs": -5, "nanosecs": 7}, "boottime": {"secs": 9}}
+    }});
+    let plan = plan(change, &v2());
+    assert_eq!(head(&plan), ["unshare time", "set time offsets", "clone with uts mount"]);
+    let Step::SetTimeOffsets { offsets } = &plan.init[1] else { panic!("no offsets") };
+    let offsets: Vec<_> =
+        offsets.iter().map(|offset| (offset.clock.as_str(), offset.secs, offset.nanosecs)).collect();
+    assert_eq!(offsets, [("boottime", 9, 0), ("monotonic", -5, 7)]);
+}
+
+#[test]
+fn loopback_is_for_a_new_network_namespace() {
+    let up = |plan: &Plan| steps(plan).contains(&"bring up lo".to_owned());
+    assert!(up(&plan(json!({}), &v2())));
+    assert!(!up(&with(json!([{"type": "mount"}, {"type": "uts"}]))));
+    assert!(!up(&with(json!([{"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/n"}]))));
+}
+
+#[test]
+fn a_container_without_a_mount_namespace_is_refused() {
+    assert_eq!(
+        refusal(json!({"linux": {"namespaces": [{"type": "pid"}, {"type": "uts"}]}}), &v2()),
+        "config.json /linux/namespaces: has no \"mount\" entry: without a mount namespace the container's mounts would be \
+         the host's"
+    );
+}
+
+#[test]
+fn a_user_that_is_not_mapped_is_refused() {
+    let with_user = |user: Value| {
+        let mut change = userns(json!({"process": {"user": user}}));
+        let few = json!([{"containerID": 0, "hostID": 100_000, "size": 10}]);
+        change["linux"]["uidMappings"] = few.clone();
+        change["linux"]["gidMappings"] = few;
+        refusal(change, &v2())
+    };
+    assert_eq!(
+        with_user(json!({"uid": 10})),
+        "config.json /process/user/uid: uid 10 is not mapped into the container's user namespace"
+    );
+    assert_eq!(
+        with_user(json!({"gid": 10})),
+        "config.json /process/user/gid: gid 10 is not mapped into the container's user namespace"
+    );
+    assert_eq!(
+        with_user(json!({"additionalGids": [9, 10]})),
+        "config.json /process/user/additionalGids/1: gid 10 is not mapped into the container's user namespace"
+    );
+}
+
+#[test]
+fn an_unprivileged_caller_denies_setgroups() {
+    let mut change = userns(json!({"mounts": []}));
+    let own = json!([{"containerID": 0, "hostID": 1000, "size": 1}]);
+    change["linux"]["uidMappings"] = own.clone();
+    change["linux"]["gidMappings"] = own;
+    let plan = plan(change.clone(), &rootless());
+    assert!(host_steps(&plan).contains(&"map uids 0:1000:1 gids 0:1000:1, deny setgroups".to_owned()));
+    assert!(plan.init.iter().any(|step| matches!(step, Step::SetUser { additional_gids: None, .. })));
+
+    change["process"] = json!({"user": {"additionalGids": [0]}});
+    let options = cofferdam_plan::Options { rootless: true, ..options() };
+    assert_eq!(
+        support::attempt(change, &rootless(), &options).unwrap_err().to_string(),
+        "config.json /process/user/additionalGids: cannot set any additional groups in a rootless container"
+    );
+}
+
+#[test]
+fn what_only_the_machine_can_tell_is_a_condition() {
+    let mappings = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    let change = json!({"linux": {
+        "namespaces": [
+            {"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "user", "path": "/u"}
+        ],
+        "uidMappings": mappings, "gidMappings": mappings,
+        "sysctl": {"net.ipv4.ip_forward": "1"}
+    }});
+    let plan = plan(change, &v2());
+    let path = |slot: cofferdam_step::Slot| match &plan.slots[usize::from(slot.0)] {
+        SlotSource::Namespace { path, .. } => path.as_str(),
+        other => panic!("{other:?}"),
+    };
+    let [Condition::Maps { slot: user, uid, .. }, Condition::NotOurs { slot: network, message }] =
+        &plan.conditions[..]
+    else {
+        panic!("{:?}", plan.conditions)
+    };
+    assert_eq!((path(*user), path(*network)), ("/u", "/n"));
+    assert_eq!(uid[0].host_id, 100_000);
+    assert_eq!(message, "sysctl \"net.ipv4.ip_forward\" not allowed in host network namespace");
+}
+
+#[test]
+fn limits_of_a_user_namespace_are_set_by_the_host() {
+    let plan = plan(userns(json!({"process": {"oomScoreAdj": -5}})), &v2());
+    let host = host_steps(&plan);
+    assert!(host.contains(&"set oom_score_adj of init to -5".to_owned()));
+    assert!(host.contains(&"set 1 rlimits of init".to_owned()));
+    assert!(!plan.init.iter().any(|step| matches!(step, Step::SetOomScoreAdj { .. } | Step::SetRlimit(_))));
+}

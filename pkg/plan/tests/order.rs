@@ -1,0 +1,327 @@
+//! The order of the two lists, over every kind of plan: barriers pair and cannot block each other, and what follows a barrier,
+//! the pivot or the seccomp filter may follow it.
+
+mod support;
+
+use cofferdam_plan::{ExecOptions, ExecTarget, Host, HostStep, Options, Plan, compile, compile_exec};
+use cofferdam_step::{Barrier, Step};
+use serde_json::{Value, json};
+use support::{changed, options, rootless, userns, v1, v2};
+
+fn hooks() -> Value {
+    let one = json!([{"path": "/bin/true"}]);
+    json!({
+        "prestart": one, "createRuntime": one, "createContainer": one, "startContainer": one, "poststart": one,
+        "poststop": one
+    })
+}
+
+fn seccomp() -> Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]})
+}
+
+/// Configs that take every turn of the compiler.
+fn changes() -> Vec<Value> {
+    let namespaces = |more: Value| {
+        let mut list = vec![json!({"type": "mount"}), json!({"type": "uts"})];
+        list.extend(more.as_array().unwrap().iter().cloned());
+        json!({"linux": {"namespaces": list}})
+    };
+    let mut changes = vec![
+        json!({}),
+        json!({"hooks": hooks()}),
+        json!({"linux": {"seccomp": seccomp()}}),
+        json!({"linux": {"seccomp": seccomp()}, "process": {"noNewPrivileges": false}, "hooks": hooks()}),
+        json!({"process": {"capabilities": null, "noNewPrivileges": false}, "linux": {"seccomp": seccomp()}}),
+        json!({"process": {"oomScoreAdj": 3, "cwd": "/srv", "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1}}}),
+        json!({"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup", "ro"]}]}),
+        userns(json!({})),
+        userns(json!({"hooks": hooks()})),
+        namespaces(json!([{"type": "cgroup"}])),
+        namespaces(json!([{"type": "time"}])),
+        namespaces(json!([{"type": "pid", "path": "/p"}, {"type": "network", "path": "/n"}])),
+        namespaces(json!([{"type": "user", "path": "/u"}, {"type": "pid", "path": "/p"}, {"type": "time"}])),
+    ];
+    let mut time = namespaces(json!([{"type": "time"}]));
+    time["linux"]["timeOffsets"] = json!({"monotonic": {"secs": 7}});
+    changes.push(time);
+    let mut both = userns(json!({"hooks": hooks()}));
+    both["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "time"}));
+    both["linux"]["namespaces"].as_array_mut().unwrap().push(json!({"type": "cgroup"}));
+    changes.push(both);
+    changes
+}
+
+/// Every plan that the changes give on every machine, for create, run and exec.
+fn plans() -> Vec<(String, Plan)> {
+    let mut plans = Vec::new();
+    let hosts: [(&str, Host); 3] = [("v1", v1()), ("v2", v2()), ("rootless", rootless())];
+    for (name, host) in hosts {
+        for change in changes() {
+            for run in [false, true] {
+                let options = Options { run, ..options() };
+                let plan = compile(&changed(change.clone()), &host, &options).unwrap();
+                plans.push((format!("run {run} on {name}: {change}"), plan));
+            }
+            let spec = changed(change.clone());
+            let target = ExecTarget::of(&spec, &host, &options()).unwrap();
+            let process = spec.process.as_ref().unwrap();
+            let plan = compile_exec(process, &target, &host, &ExecOptions::default()).unwrap();
+            plans.push((format!("exec on {name}: {change}"), plan));
+        }
+    }
+    plans
+}
+
+#[test]
+fn each_barrier_is_paired() {
+    for (name, plan) in plans() {
+        let released: Vec<Barrier> = plan.host.iter().filter_map(release).collect();
+        let awaited: Vec<Barrier> = plan.init.iter().filter_map(awaiting).collect();
+        assert_eq!(released, awaited, "bytes are sent in the order in which they are read: {name}");
+        let told: Vec<Barrier> = plan.init.iter().filter_map(tell).collect();
+        let expected: Vec<Barrier> = plan.host.iter().filter_map(host_await).collect();
+        assert_eq!(told, expected, "reports are sent in the order in which they are read: {name}");
+        for barrier in &told {
+            assert!(awaited.contains(barrier), "init tells {barrier} and goes on at once: {name}");
+        }
+    }
+}
+
+fn release(step: &HostStep) -> Option<Barrier> {
+    if let HostStep::Release(barrier) = step { Some(*barrier) } else { None }
+}
+
+fn host_await(step: &HostStep) -> Option<Barrier> {
+    if let HostStep::Await(barrier) = step { Some(*barrier) } else { None }
+}
+
+fn awaiting(step: &Step) -> Option<Barrier> {
+    if let Step::Await(barrier) = step { Some(*barrier) } else { None }
+}
+
+fn tell(step: &Step) -> Option<Barrier> {
+    if let Step::Tell(barrier) = step { Some(*barrier) } else { None }
+}
+
+/// Both sides walk their lists as far as they can, in turns: who waits for what the other has not sent stands still.
+#[test]
+fn neither_side_waits_for_the_other_for_ever() {
+    for (name, plan) in plans() {
+        let (mut host, mut init, mut spawned) = (0, 0, false);
+        let (mut released, mut told) = (Vec::new(), Vec::new());
+        loop {
+            let before = (host, init);
+            while let Some(step) = plan.host.get(host) {
+                match step {
+                    HostStep::Spawn => spawned = true,
+                    HostStep::Release(barrier) => released.push(*barrier),
+                    HostStep::Await(barrier) if !told.contains(barrier) => break,
+                    _ => {}
+                }
+                host += 1;
+            }
+            while let Some(step) = plan.init.get(init).filter(|_| spawned) {
+                match step {
+                    Step::Tell(barrier) => told.push(*barrier),
+                    Step::Await(barrier) if !released.contains(barrier) => break,
+                    _ => {}
+                }
+                init += 1;
+            }
+            if (host, init) == before {
+                break;
+            }
+        }
+        assert_eq!(host, plan.host.len(), "the host side stands still: {name}");
+        assert_eq!(init, plan.init.len(), "init stands still: {name}");
+    }
+}
+
+/// A filter may trap anything: what comes behind it is nothing but the last drop of capabilities (without no_new_privs, when
+/// loading needs them) and the execve.
+#[test]
+fn little_follows_the_seccomp_filter() {
+    let mut seen = 0;
+    for (name, plan) in plans() {
+        let Some(at) = plan.init.iter().position(|step| matches!(step, Step::LoadSeccomp { .. })) else {
+            continue;
+        };
+        seen += 1;
+        let privileged = !plan.init.contains(&Step::SetNoNewPrivileges);
+        for step in &plan.init[at + 1..] {
+            let allowed = match step {
+                Step::SetCapabilities(_) => privileged,
+                Step::Exec { .. } => true,
+                _ => false,
+            };
+            assert!(allowed, "{step} follows the filter: {name}");
+        }
+    }
+    assert!(seen > 20, "only {seen} plans have a filter");
+}
+
+/// All that can fail has failed by the time `create` returns.
+#[test]
+fn little_follows_the_start_barrier() {
+    for (name, plan) in plans() {
+        let at = plan.init.iter().rposition(|step| *step == Step::Await(Barrier::Committed)).unwrap();
+        for step in &plan.init[at + 1..] {
+            let allowed = matches!(
+                step,
+                Step::AwaitStart { .. }
+                    | Step::RunHooks(_)
+                    | Step::LoadSeccomp { .. }
+                    | Step::SetCapabilities(_)
+                    | Step::Exec { .. }
+            );
+            assert!(allowed, "{step} follows the start barrier: {name}");
+        }
+    }
+}
+
+fn at(plan: &Plan, which: impl Fn(&Step) -> bool) -> Option<usize> {
+    plan.init.iter().position(which)
+}
+
+#[test]
+fn a_plan_ends_with_its_one_execve() {
+    for (name, plan) in plans() {
+        let last = plan.init.len() - 1;
+        assert_eq!(at(&plan, |step| matches!(step, Step::Exec { .. })), Some(last), "{name}");
+    }
+}
+
+#[test]
+fn what_needs_the_cgroup_waits_for_it() {
+    for (name, plan) in plans() {
+        let joined = at(&plan, |step| *step == Step::Await(Barrier::CgroupJoined)).unwrap();
+        for (i, step) in plan.init.iter().enumerate() {
+            let needs = match step {
+                Step::Unshare { namespaces } => namespaces.contains(cofferdam_step::Namespace::Cgroup),
+                Step::Mount(mount) => mount.copy_up,
+                Step::RunHooks(_) | Step::Tell(Barrier::RuntimeHooks | Barrier::Committed) => true,
+                Step::SetAffinity { mask } => mask.is_empty(),
+                _ => false,
+            };
+            assert!(!needs || i > joined, "{step} stands in front of the cgroup: {name}");
+        }
+    }
+}
+
+#[test]
+fn the_root_turns_read_only_behind_everything_that_writes_to_it() {
+    for (name, plan) in plans() {
+        let Some(sealed) = at(&plan, |step| *step == Step::MakeRootReadonly) else { continue };
+        let pivot = at(&plan, |step| matches!(step, Step::PivotRoot { .. })).unwrap();
+        assert!(pivot < sealed, "{name}");
+        for step in &plan.init[sealed..] {
+            let writes = matches!(
+                step,
+                Step::Mount(_)
+                    | Step::MakeDirectory { .. }
+                    | Step::MakeDevice { .. }
+                    | Step::BindDevice { .. }
+                    | Step::MakeSymlink { .. }
+                    | Step::OpenConsole { .. }
+            );
+            assert!(!writes, "{step} follows the read-only root: {name}");
+        }
+    }
+}
+
+/// Limits and sysctls need rights that the user has not; masks cover what the user must not see, its cwd included
+/// (a directory entered before it is masked stays open below the mask).
+#[test]
+fn rights_are_given_up_behind_what_needs_them() {
+    for (name, plan) in plans() {
+        let user = at(&plan, |step| matches!(step, Step::SetUser { .. })).unwrap();
+        let cwd = at(&plan, |step| matches!(step, Step::ChangeDirectory { .. })).unwrap();
+        assert!(user < cwd, "the user's own directories may be closed to root: {name}");
+        for (i, step) in plan.init.iter().enumerate() {
+            let privileged = matches!(
+                step,
+                Step::SetRlimit(_)
+                    | Step::SetOomScoreAdj { .. }
+                    | Step::SetScheduler(_)
+                    | Step::SetIoPriority(_)
+                    | Step::SetSysctl { .. }
+                    | Step::DropBounding { .. }
+                    | Step::OwnStdio { .. }
+                    | Step::MaskPath { .. }
+                    | Step::MakeReadonly { .. }
+            );
+            assert!(!privileged || i < user, "{step} follows the change of user: {name}");
+            assert!(!matches!(step, Step::SetCapabilities(_)) || i > cwd, "capabilities go first: {name}");
+        }
+    }
+}
+
+#[test]
+fn capabilities_go_before_the_start_unless_the_filter_needs_them() {
+    for (name, plan) in plans() {
+        let filter = at(&plan, |step| matches!(step, Step::LoadSeccomp { .. }));
+        let Some(drop) = at(&plan, |step| matches!(step, Step::SetCapabilities(_))) else { continue };
+        let start = at(&plan, |step| *step == Step::Await(Barrier::Committed)).unwrap();
+        match filter {
+            Some(filter) if !plan.init.contains(&Step::SetNoNewPrivileges) => {
+                assert!(filter < drop, "{name}")
+            }
+            _ => assert!(drop < start, "{name}"),
+        }
+    }
+}
+
+#[test]
+fn a_run_makes_no_round_trip_without_hooks() {
+    let options = Options { run: true, ..options() };
+    let plan = compile(&changed(json!({})), &v1(), &options).unwrap();
+    assert!(!plan.host.iter().any(|step| matches!(step, HostStep::Await(_))));
+    assert!(!plan.init.iter().any(|step| matches!(step, Step::Tell(_) | Step::AwaitStart { .. })));
+}
+
+#[test]
+fn hooks_run_on_their_side_in_their_order() {
+    let plan = support::plan(json!({"hooks": hooks()}), &v2());
+    let host = support::host_steps(&plan);
+    let kinds: Vec<&str> = host.iter().map(String::as_str).filter(|step| step.contains("hooks")).collect();
+    assert_eq!(
+        kinds,
+        [
+            "await init: runtime hooks run",
+            "run 1 prestart hooks",
+            "run 1 createRuntime hooks",
+            "tell init: runtime hooks run"
+        ]
+    );
+    let steps = support::steps(&plan);
+    let at = |what: &str| steps.iter().position(|step| step == what).unwrap();
+    assert!(at("mount mqueue on /dev/mqueue") < at("tell the host: runtime hooks run"));
+    assert!(at("await the host: runtime hooks run") < at("run createContainer hooks"));
+    assert!(at("run createContainer hooks") < at("pivot the root"));
+    assert!(at("await start") < at("run startContainer hooks"));
+    assert_eq!(at("run startContainer hooks") + 2, steps.len());
+}
+
+#[test]
+fn a_hook_reads_the_state_of_its_moment() {
+    let change = json!({"hooks": hooks(), "annotations": {"a\"b": "c", "d": "e\n"}});
+    let plan = support::plan(change, &v2());
+    let states: Vec<Value> = plan
+        .init
+        .iter()
+        .filter_map(|step| match step {
+            Step::RunHooks(hooks) => {
+                Some(serde_json::from_str(&format!("{}42{}", hooks.state_head, hooks.state_tail)).unwrap())
+            }
+            _ => None,
+        })
+        .collect();
+    let state = |status| {
+        json!({
+            "ociVersion": "1.3.0", "id": "c1", "status": status, "pid": 42, "bundle": "/bundle",
+            "annotations": {"a\"b": "c", "d": "e\n"}
+        })
+    };
+    assert_eq!(states, [state("creating"), state("created")]);
+}
