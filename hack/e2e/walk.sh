@@ -64,7 +64,7 @@ run_steps() {
       0) outcome=ok passed=$((passed + 1)) ;;
       77) outcome=skip skipped=$((skipped + 1)) detail=$(sed -n 's/^skipped: //p' "$log") ;;
       124 | 137) outcome=fail failed=$((failed + 1)) detail="time limit" ;;
-      *) outcome=fail failed=$((failed + 1)) detail=$(sed -n 's/^failed: //p' "$log"); detail=${detail:-$(tail -n 1 "$log")} ;;
+      *) outcome=fail failed=$((failed + 1)) detail=$(sed -n 's/^failed: //p' "$log"); detail=${detail:-$(grep -v '^+' "$log" | tail -n 1) after $(grep '^+' "$log" | tail -n 1)} ;;
     esac
     detail=$(printf %s "$detail" | tr '\t\n' '  ' | cut -c1-300)
     case $outcome in
