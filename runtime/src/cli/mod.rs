@@ -5,6 +5,8 @@ pub mod args;
 mod checkpoint;
 mod create;
 mod delete;
+mod event;
+mod events;
 mod exec;
 mod features;
 mod kill;
@@ -44,7 +46,7 @@ const fn verb(grammar: &'static Grammar, run: fn(&Context, &Words) -> Result<i32
     Verb { grammar, run, failure: 1 }
 }
 
-static VERBS: [Verb; 18] = [
+static VERBS: [Verb; 19] = [
     verb(&create::GRAMMAR, create::run),
     verb(&run::GRAMMAR, run::run),
     verb(&start::GRAMMAR, start::run),
@@ -58,6 +60,7 @@ static VERBS: [Verb; 18] = [
     verb(&pause::GRAMMAR, pause::run),
     verb(&resume::GRAMMAR, resume::run),
     verb(&update::GRAMMAR, update::run),
+    verb(&events::GRAMMAR, events::run),
     verb(&spec::GRAMMAR, spec::run),
     verb(&features::GRAMMAR, features::run),
     verb(&plan::GRAMMAR, plan::run),
@@ -287,5 +290,194 @@ fn help(context: &Context, said: &Words) -> Result<i32, Error> {
     match VERBS.iter().find(|verb| *verb.grammar.name == **name) {
         Some(verb) => say(&verb.grammar.help(&context.program)).map(|()| 0),
         None => Err(Error::Usage(format!("No help topic for '{}'", name.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a command line says: in front of the verb, the verb, behind it.
+    fn heard(line: &str) -> (Words, &'static str, Words) {
+        let mut words = line.split(' ').map(OsString::from);
+        let global = GLOBAL.parse(&mut words, true).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let verb = VERBS.iter().find(|verb| *verb.grammar.name == *global.rest[0]);
+        let verb = verb.unwrap_or_else(|| panic!("{line}: no such verb"));
+        let said = verb.grammar.parse(&mut words, false).unwrap_or_else(|error| panic!("{line}: {error}"));
+        verb.grammar.check_count(&said).unwrap_or_else(|error| panic!("{line}: {error}"));
+        (global, verb.grammar.name, said)
+    }
+
+    /// That a line is understood as this verb, with this id, these switches and these values.
+    fn means(line: &str, verb: &str, id: &str, switches: &[&str], values: &[(&str, &str)]) {
+        let (_, name, said) = heard(line);
+        assert_eq!((name, said.argument(0).unwrap()), (verb, id), "{line}");
+        for switch in switches {
+            assert!(said.on(switch), "{line}: {switch}");
+        }
+        for (flag, value) in values {
+            assert_eq!(said.value(flag).unwrap(), *value, "{line}: {flag}");
+        }
+    }
+
+    #[test]
+    fn the_go_shim_is_understood() {
+        let line = "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup \
+                    create --bundle /b --pid-file /b/init.pid --console-socket /s --no-pivot --no-new-keyring web";
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (global, _, _) = heard(&line);
+        assert!(global.on("systemd-cgroup"));
+        assert_eq!(global.value("log-format").unwrap(), "json");
+        let values = [("bundle", "/b"), ("pid-file", "/b/init.pid"), ("console-socket", "/s")];
+        means(&line, "create", "web", &["no-pivot", "no-new-keyring"], &values);
+        means("start web", "start", "web", &[], &[]);
+        means("pause web", "pause", "web", &[], &[]);
+        means("resume web", "resume", "web", &[], &[]);
+        means(
+            "exec --process /tmp/runc-process1 --console-socket /s --detach --pid-file /b/e.pid web",
+            "exec",
+            "web",
+            &["detach"],
+            &[("process", "/tmp/runc-process1"), ("console-socket", "/s"), ("pid-file", "/b/e.pid")],
+        );
+        means("kill --all web 9", "kill", "web", &["all"], &[]);
+        means("kill web 15", "kill", "web", &[], &[]);
+        means("ps --format json web", "ps", "web", &[], &[("format", "json")]);
+        means("update --resources=- web", "update", "web", &[], &[("resources", "-")]);
+        means("delete web", "delete", "web", &[], &[]);
+        means("delete --force web", "delete", "web", &["force"], &[]);
+        assert_eq!(heard("features").1, "features");
+        for line in [
+            "checkpoint --image-path P --work-path W --parent-path Q --tcp-established --ext-unix-sk --shell-job \
+             --file-locks --empty-ns network --leave-running web",
+            "restore --image-path P --work-path W --parent-path Q --detach --pid-file F --console-socket S --no-pivot \
+             -no-subreaper --bundle B web",
+        ] {
+            heard(&line.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+
+    #[test]
+    fn go_runcs_other_clients_are_understood() {
+        means(
+            "run --bundle /b --detach --pidfd-socket /s web",
+            "run",
+            "web",
+            &["detach"],
+            &[("pidfd-socket", "/s")],
+        );
+        assert_eq!(heard("list --format=json").2.value("format").unwrap(), "json");
+        means("state web", "state", "web", &[], &[]);
+        means("events --stats web", "events", "web", &["stats"], &[]);
+        means("events --interval=5s web", "events", "web", &[], &[("interval", "5s")]);
+        assert!(GLOBAL.parse(&mut ["--version".into()].into_iter(), true).unwrap().on("version"));
+    }
+
+    #[test]
+    fn buildkit_is_understood() {
+        let global = "--log /r/runc-log.json --log-format json";
+        let line = format!("{global} run --bundle /b --no-pivot --keep web");
+        means(&line, "run", "web", &["no-pivot", "keep"], &[("bundle", "/b")]);
+        let line = format!("{global} exec --process /p --pid-file /f web");
+        means(&line, "exec", "web", &[], &[("process", "/p"), ("pid-file", "/f")]);
+        means(&format!("{global} kill web 9"), "kill", "web", &[], &[]);
+        means(&format!("{global} delete web"), "delete", "web", &[], &[]);
+    }
+
+    #[test]
+    fn conmon_and_podman_are_understood() {
+        let global = "--systemd-cgroup --log-format=json --log --runtime-arg=/l";
+        let line = format!(
+            "{global} create --bundle /b --pid-file /p --no-pivot --no-new-keyring --preserve-fds 2 --console-socket /s web"
+        );
+        assert_eq!(heard(&line).0.value("log").unwrap(), "--runtime-arg=/l");
+        let values = [("preserve-fds", "2"), ("console-socket", "/s")];
+        means(&line, "create", "web", &["no-pivot", "no-new-keyring"], &values);
+        means(
+            &format!(
+                "{global} exec --pid-file /p --process /f --detach --preserve-fds 1 --console-socket /s web"
+            ),
+            "exec",
+            "web",
+            &["detach"],
+            &[("preserve-fds", "1")],
+        );
+        heard(
+            "restore --bundle /b --pid-file /p --no-pivot --no-new-keyring --detach --image-path C --work-path B web",
+        );
+        heard(
+            "restore --bundle /b --pid-file /p --detach --tcp-close --lsm-profile=selinux:L --lsm-mount-context=L web",
+        );
+        assert_eq!(
+            heard("--cgroup-manager disabled state web").0.value("cgroup-manager").unwrap(),
+            "disabled"
+        );
+        means("update --resources=/f web", "update", "web", &[], &[("resources", "/f")]);
+        heard(
+            "checkpoint --image-path P --work-path W --leave-running --pre-dump --parent-path ../pre-checkpoint web",
+        );
+    }
+
+    #[test]
+    fn cri_o_and_conmon_rs_are_understood() {
+        let (_, _, said) = heard("--root /r --systemd-cgroup kill web TERM");
+        assert_eq!(said.argument(1).unwrap(), "TERM");
+        means("--root /r kill -a web 9", "kill", "web", &["all"], &[]);
+        means("--root /r exec --process /p web", "exec", "web", &[], &[("process", "/p")]);
+        means("--root /r update --resources - web", "update", "web", &[], &[("resources", "-")]);
+        let line = "--log=/l --log-level=info --root=/r --systemd-cgroup create --bundle /b --pid-file /p --console-socket=/s web";
+        means(line, "create", "web", &[], &[("console-socket", "/s")]);
+        let (_, _, said) = heard("exec -d --console-socket=/s --tty --pid-file=/p web ls -l --tty=false");
+        assert!(said.on("detach") && said.on("tty"));
+        assert_eq!(said.rest, ["web", "ls", "-l", "--tty=false"]);
+    }
+
+    #[test]
+    fn runcs_tests_put_options_behind_the_id() {
+        means(
+            "update web --memory 64M --cpu-quota -1",
+            "update",
+            "web",
+            &[],
+            &[("memory", "64M"), ("cpu-quota", "-1")],
+        );
+        assert_eq!(heard("update -r - web").2.value("resources").unwrap(), "-");
+    }
+
+    #[test]
+    fn every_verb_has_a_help_page() {
+        for verb in &VERBS {
+            let page = verb.grammar.help("cofferdam");
+            assert!(page.contains(&format!("cofferdam {} ", verb.grammar.name)), "{page}");
+            assert!(!verb.grammar.summary.is_empty());
+        }
+        let page = overview("runc");
+        assert!(page.starts_with("NAME:\n   runc - Open Container Initiative runtime\n"), "{page}");
+        assert!(page.contains("   kill        send a signal to a container\n"), "{page}");
+    }
+
+    #[test]
+    fn the_version_is_taken_apart_by_engines() {
+        let text = version();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some(concat!("cofferdam version ", env!("CARGO_PKG_VERSION"))));
+        assert!(lines.next().unwrap().starts_with("commit: "));
+        assert_eq!(lines.next(), Some("spec: 1.3.0"));
+        // moby splits every line at that word.
+        assert_eq!(text.matches("version").count(), 1);
+    }
+
+    #[test]
+    fn paths_become_absolute_by_their_text() {
+        let here = std::env::current_dir().unwrap();
+        for (path, want) in [("/a/./b/../c/", "/a/c"), ("/..", "/"), ("/", "/")] {
+            assert_eq!(absolute(Path::new(path)).unwrap(), Path::new(want));
+        }
+        assert_eq!(absolute(Path::new("x")).unwrap(), here.join("x"));
+        assert_eq!(absolute(Path::new("")).unwrap(), here);
+        for root in ["/", "/..", "//"] {
+            let refusal = explicit_root(OsStr::new(root)).unwrap_err().to_string();
+            assert_eq!(refusal, "Option --root argument should not be set to /");
+        }
     }
 }
