@@ -26,6 +26,9 @@ check: ## Formatting, lints, documentation, unit tests: without privileges, quic
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo test --locked --workspace --quiet
 
+demo: build ## Runs one container and shows what isolates it, and the plan
+	@hack/demo
+
 install: build ## Both programs into $(DESTDIR)$(PREFIX)/bin
 	install -D -m 755 bin/cofferdam $(DESTDIR)$(PREFIX)/bin/cofferdam
 	install -D -m 755 bin/containerd-shim-cofferdam-v2 $(DESTDIR)$(PREFIX)/bin/containerd-shim-cofferdam-v2

@@ -19,7 +19,7 @@ impl Init {
         uid: Option<u32>,
         gid: Option<u32>,
     ) -> Outcome {
-        let (dir, name) = self.root()?.parent_of(path.as_bytes(), 0o755).at(Attempt::MakeDir)?;
+        let (dir, name) = self.parent(path.as_bytes())?;
         // The file creation mask is 0 until SetUser, so the mode is what was asked for.
         match fs::mknodat(&dir, name, mode, major, minor) {
             Ok(()) => {}
@@ -61,7 +61,7 @@ impl Init {
     }
 
     pub(crate) fn make_symlink(&mut self, path: &str, target: &str, replace: bool) -> Outcome {
-        let (dir, name) = self.root()?.parent_of(path.as_bytes(), 0o755).at(Attempt::MakeDir)?;
+        let (dir, name) = self.parent(path.as_bytes())?;
         match fs::symlinkat(target.as_bytes(), &dir, name) {
             Err(Errno::EEXIST) if replace => {
                 fs::unlinkat(&dir, name, 0).at(Attempt::Unlink)?;

@@ -18,6 +18,7 @@ mod hooks;
 mod masks;
 mod mounts;
 mod namespaces;
+mod parents;
 mod process;
 mod program;
 mod rootfs;
@@ -59,6 +60,10 @@ pub(crate) struct Init {
     proc: Option<Proc>,
     /// An attached, empty, read-only tmpfs: the next directory is masked by a clone of it.
     mask: Option<Fd>,
+    /// The container's /dev/null, proved to be it.
+    null: Option<Fd>,
+    /// Directories in which something was made: the next thing is likely to be made there too.
+    parents: parents::Parents,
     /// The host's propagation was kept, so detaching the old root must not reach the host.
     shared_with_host: bool,
     /// The mask to go back to where config.json has none.
@@ -89,6 +94,8 @@ pub fn main(args: &[&[u8]]) -> ! {
         root: None,
         proc: None,
         mask: None,
+        null: None,
+        parents: parents::Parents::default(),
         shared_with_host: false,
         umask: sys_process::umask(0),
         program: Vec::new(),

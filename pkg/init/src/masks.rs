@@ -12,12 +12,17 @@ impl Init {
         if fs::stat(&target, b"").at(Attempt::Stat)?.is_dir() {
             return self.mask_directory(&target, label);
         }
-        let null = self.null_device()?;
-        self.bind_onto(&null, &target, false).map(drop)
+        let null = match self.null.take() {
+            Some(null) => null,
+            None => self.null_device()?,
+        };
+        let bound = self.bind_onto(&null, &target, false);
+        self.null = Some(null);
+        bound.map(drop)
     }
 
-    /// The container's /dev/null, proved to be it: whoever exchanges it for a link to a kernel's file in the meantime gets an
-    /// error and no bind of that file (CVE-2025-31133).
+    /// The container's /dev/null, proved to be it: whoever exchanges it for a link to a kernel's file gets an error and no bind
+    /// of that file (CVE-2025-31133). From here on the descriptor counts, not the path.
     fn null_device(&mut self) -> Outcome<Fd> {
         let null = self.root()?.open(b"/dev/null", fs::O_PATH | fs::O_NOFOLLOW).at(Attempt::Open)?;
         if fs::stat(&null, b"").at(Attempt::Stat)?.is_char_device(1, 3) {

@@ -4,8 +4,9 @@
 //! last, so that nobody sees it half made. Where a kernel or a filter around us lacks those calls, mount(2) on
 //! `self/fd/N` below the private procfs does the same in more steps.
 
+use crate::parents::split;
 use crate::{At, Failure, Init, Outcome};
-use alloc::{format, string::String, vec::Vec};
+use alloc::{borrow::Cow, format, string::String};
 use cofferdam_step::{Attempt, Attributes, Create, FsOption, Mount, Propagation, Source};
 use cofferdam_sys::mount::{self, MS_BIND, MS_REC, MS_REMOUNT, MountAttr, attr};
 use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, proc::Proc, root};
@@ -27,20 +28,24 @@ const FLAG_NAMES: [(u64, &[u8]); 7] = [
 impl Init {
     /// A mount, or what the plan has instead when this one is not permitted.
     pub(crate) fn mount(&mut self, mount: &Mount) -> Outcome {
-        match (self.mount_one(mount), &mount.or_else) {
+        let outcome = match (self.mount_one(mount), &mount.or_else) {
             (Err(Failure { errno: Errno::EPERM, .. }), Some(other)) => self.mount(other),
             (outcome, _) => outcome,
-        }
+        };
+        self.parents.covered(mount.destination.as_bytes());
+        outcome
     }
 
     fn mount_one(&mut self, mount: &Mount) -> Outcome {
         match &mount.source {
             Source::New { fstype, source, options, flags, inherit_mode } => {
                 // Only a directory that is there already gives its mode.
-                let inherit = *inherit_mode && self.root()?.resolve(mount.destination.as_bytes()).is_ok();
-                let target = self.target(mount, true)?;
-                let options = with_inherited_mode(options, inherit, &target)?;
-                self.mount_new(mount, fstype, source, &options, u64::from(*flags), &target)
+                let covered = match inherit_mode {
+                    true => self.root()?.resolve(mount.destination.as_bytes()).ok(),
+                    false => None,
+                };
+                let options = with_mode_of(options, covered.as_ref())?;
+                self.mount_new(mount, fstype, source, &options, u64::from(*flags))
             }
             Source::Bind { path, recursive } => {
                 match mount::open_tree_clone(&Cwd, path.as_bytes(), *recursive) {
@@ -60,18 +65,44 @@ impl Init {
         }
     }
 
+    /// Where the destination is, made where it is not there. A directory that is made here is known by its parent's descriptor
+    /// and its name: move_mount follows no link at the end of a path, so whoever exchanges it gets an error.
+    fn place<'p>(&mut self, mount: &'p Mount, directory: bool) -> Outcome<Place<'p>> {
+        let path = mount.destination.as_bytes();
+        if !directory || mount.no_symlink {
+            return self.target(mount, directory).map(Place::Held);
+        }
+        let parent = match self.known_parent(path) {
+            Some(known) => Some(known),
+            None => match self.root()?.open(path, fs::O_PATH | fs::O_DIRECTORY) {
+                Ok(found) => return Ok(Place::Held(found)),
+                Err(Errno::ENOENT) if split(path).is_some() => Some(self.parent(path)?),
+                Err(Errno::ENOENT) => None,
+                Err(errno) => return Err(Failure { attempt: Attempt::Resolve, errno, detail: 0 }),
+            },
+        };
+        if let Some((dir, name)) = parent {
+            match fs::mkdirat(&dir, name, 0o755) {
+                Ok(()) => return Ok(Place::Named(dir, name)),
+                // It is there, or there is a link to it.
+                Err(Errno::EEXIST) => {}
+                Err(errno) => return Err(Failure { attempt: Attempt::MakeDir, errno, detail: 0 }),
+            }
+        }
+        self.target(mount, directory).map(Place::Held)
+    }
+
     /// The destination as a descriptor, made where it is not there.
     fn target(&mut self, mount: &Mount, directory: bool) -> Outcome<Fd> {
         let path = mount.destination.as_bytes();
         let root = self.root()?;
         if mount.no_symlink {
-            match root.open(path, fs::O_PATH | fs::O_NOFOLLOW) {
-                Ok(found) if fs::stat(&found, b"").at(Attempt::Stat)?.is_dir() => return Ok(found),
-                Ok(_) => {
-                    return Err(Failure { attempt: Attempt::Symlinked, errno: Errno::ENOTDIR, detail: 0 });
-                }
+            match root.open(path, fs::O_PATH | fs::O_NOFOLLOW | fs::O_DIRECTORY) {
                 Err(Errno::ENOENT) => {}
-                Err(errno) => return Err(Failure { attempt: Attempt::Resolve, errno, detail: 0 }),
+                Err(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => {
+                    return Err(Failure { attempt: Attempt::Symlinked, errno, detail: 0 });
+                }
+                other => return other.at(Attempt::Resolve),
             }
         }
         if directory || mount.create == Create::Directory {
@@ -88,7 +119,6 @@ impl Init {
         source: &str,
         options: &[FsOption],
         flags: u64,
-        target: &Fd,
     ) -> Outcome {
         let long =
             |option: &FsOption| option.value.as_ref().is_some_and(|value| value.len() > LONGEST_OPTION);
@@ -123,14 +153,18 @@ impl Init {
         let tree = mount::fsmount(&context, at_birth).at(Attempt::FsMount)?;
         let rest = Attributes { set: mount.attributes.set & attr::NOSYMFOLLOW, clear: 0 };
         self.dress(mount, &tree, rest)?;
-        if mount.copy_up {
-            self.copy_up(&tree, target)?;
+        let place = match mount.copy_up {
+            true => Place::Held(self.target(mount, true)?),
+            false => self.place(mount, true)?,
+        };
+        if let (true, Place::Held(covered)) = (mount.copy_up, &place) {
+            self.copy_up(&tree, covered)?;
         }
-        mount::move_mount(&tree, target).at(Attempt::MoveMount)?;
+        place.take(&tree)?;
         self.propagate(mount, &tree)?;
         if fstype == "proc" && self.proc.is_none() && mount.destination == "/proc" && options.is_empty() {
             // Everything above this descriptor is procfs itself: lookups cross no mount.
-            self.proc = Some(Proc::adopt(tree).at(Attempt::Proc)?);
+            self.proc = Some(Proc::mounted(tree));
         }
         Ok(())
     }
@@ -138,14 +172,14 @@ impl Init {
     /// Gives a detached tree its attributes and attaches it.
     fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
         let directory = fs::stat(tree, b"").at(Attempt::Stat)?.is_dir();
-        let target = self.target(mount, directory)?;
+        let place = self.place(mount, directory)?;
         let undressed = self.dress(mount, tree, mount.attributes);
         if !matches!(
             undressed,
             Err(Failure { errno: Errno::ENOSYS | Errno::EPERM, attempt: Attempt::MountSetattr, .. })
         ) {
             undressed?;
-            mount::move_mount(tree, &target).at(Attempt::MoveMount)?;
+            place.take(tree)?;
             return self.propagate(mount, tree);
         }
         // Linux < 5.12 has no mount_setattr: a remount of the attached mount does the same. Recursive attributes
@@ -153,7 +187,7 @@ impl Init {
         if !mount.recursive.is_empty() || mount.idmap.is_some() {
             return undressed;
         }
-        mount::move_mount(tree, &target).at(Attempt::MoveMount)?;
+        place.take(tree)?;
         self.remount_attributes(tree, mount.attributes)?;
         self.propagate(mount, tree)
     }
@@ -279,14 +313,32 @@ impl Init {
     }
 }
 
-/// tmpfs without a mode takes the mode of the directory that it covers, as runc has it.
-fn with_inherited_mode(options: &[FsOption], inherit: bool, target: &Fd) -> Outcome<Vec<FsOption>> {
-    let mut options = options.to_vec();
-    if inherit {
-        let mode = fs::stat(target, b"").at(Attempt::Stat)?.mode & 0o7777;
-        options.push(FsOption { key: "mode".into(), value: Some(format!("{mode:o}")) });
+/// Where a mount goes.
+enum Place<'p> {
+    /// A directory that was just made: its parent and its name.
+    Named(Borrowed, &'p [u8]),
+    /// What is there.
+    Held(Fd),
+}
+
+impl Place<'_> {
+    /// Attaches a detached tree.
+    fn take(&self, tree: &impl AsFd) -> Outcome {
+        match self {
+            Place::Named(dir, name) => mount::move_mount_to(tree, dir, name),
+            Place::Held(target) => mount::move_mount(tree, target),
+        }
+        .at(Attempt::MoveMount)
     }
-    Ok(options)
+}
+
+/// tmpfs without a mode takes the mode of the directory that it covers, as runc has it.
+fn with_mode_of<'o>(options: &'o [FsOption], covered: Option<&Fd>) -> Outcome<Cow<'o, [FsOption]>> {
+    let Some(covered) = covered else { return Ok(Cow::Borrowed(options)) };
+    let mode = fs::stat(covered, b"").at(Attempt::Stat)?.mode & 0o7777;
+    let mut options = options.to_vec();
+    options.push(FsOption { key: "mode".into(), value: Some(format!("{mode:o}")) });
+    Ok(Cow::Owned(options))
 }
 
 fn joined(options: &[FsOption]) -> String {

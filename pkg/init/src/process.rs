@@ -172,9 +172,8 @@ impl Init {
         if label.is_some() {
             self.write_own(b"self/attr/keycreate", b"")?;
         }
-        // The container's user may search it: UID search is what an exec into the container joins with.
-        const SEARCH_BY_USER: u32 = 0x0008_0000;
-        let permissions = process::keyring_permissions(ring).at(Attempt::Keyctl)?;
-        process::set_keyring_permissions(ring, permissions | SEARCH_BY_USER).at(Attempt::Keyctl)
+        // What the kernel gives a new session keyring (security/keys/process_keys.c), and search for its user, as runc has it.
+        const PERMISSIONS: u32 = 0x3f13_0000 | 0x0008_0000;
+        process::set_keyring_permissions(ring, PERMISSIONS).at(Attempt::Keyctl)
     }
 }

@@ -30,6 +30,11 @@ impl Proc {
         mount::fsmount(&context, flags).map(Proc)
     }
 
+    /// Takes a procfs that the caller has mounted itself and holds by the mount's own descriptor.
+    pub const fn mounted(root: Fd) -> Proc {
+        Proc(root)
+    }
+
     /// Takes a directory that claims to be a procfs root. EXDEV when it is none.
     pub fn adopt(dir: Fd) -> Result<Proc> {
         let magic = fs::statfs(&dir)?.0;

@@ -268,20 +268,6 @@ pub fn join_session_keyring(name: &[u8]) -> Result<u32> {
         .map(|id| id as u32)
 }
 
-/// `keyctl(KEYCTL_DESCRIBE)`: the permission mask of a key.
-pub fn keyring_permissions(key: u32) -> Result<u32> {
-    const KEYCTL_DESCRIBE: u32 = 6;
-    let mut buffer = [0u8; 512];
-    // SAFETY: the kernel writes at most `buffer.len()` bytes.
-    let length =
-        unsafe { syscall!(libc::SYS_keyctl, KEYCTL_DESCRIBE, key, buffer.as_mut_ptr(), buffer.len()) }?;
-    // "keyring;uid;gid;perm;description"
-    let text = &buffer[..length.min(buffer.len())];
-    let field = text.split(|b| *b == b';').nth(3).ok_or(Errno::EPROTO)?;
-    let field = core::str::from_utf8(field).map_err(|_| Errno::EPROTO)?;
-    u32::from_str_radix(field, 16).map_err(|_| Errno::EPROTO)
-}
-
 /// `keyctl(KEYCTL_SETPERM)`.
 pub fn set_keyring_permissions(key: u32, permissions: u32) -> Result<()> {
     const KEYCTL_SETPERM: u32 = 5;
