@@ -435,7 +435,7 @@ pub enum Step {
         /// Whose home.
         uid: u32,
     },
-    /// Finds args[0] inside the container, along the PATH of `env` when it has no slash.
+    /// Finds `args[0]` inside the container, along the PATH of `env` when it has no slash.
     ResolveProgram,
     /// Opens the `NOTIFY` listener's way back and loads the filter; with a listener its descriptor number is reported.
     LoadSeccomp {

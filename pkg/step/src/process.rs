@@ -32,7 +32,7 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute path.
     pub path: String,
-    /// argv, argv[0] included; empty means the path alone.
+    /// argv, `argv[0]` included; empty means the path alone.
     pub args: Vec<String>,
     /// The whole environment.
     pub env: Vec<String>,
