@@ -125,7 +125,7 @@ pub struct Hook {
     /// `path`, absolute.
     #[serde(deserialize_with = "nullable")]
     pub path: String,
-    /// `args`, argv[0] included; empty for the path alone.
+    /// `args`, `argv[0]` included; empty for the path alone.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// `env`: the hook's whole environment.
