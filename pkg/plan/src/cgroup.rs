@@ -4,6 +4,7 @@ use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::namespaces::Wanted;
 use crate::{Host, HostStep, Options};
+use cofferdam_cgroup::systemd::annotation;
 use cofferdam_cgroup::{Driver, Placement, default_device_rules, place, translate};
 use cofferdam_spec::{Refused, Spec};
 use cofferdam_step::Namespace;
@@ -25,6 +26,9 @@ pub(crate) fn prepare(
     let resources = with_default_devices(spec);
     let mut settings = translate(&resources, &host.cgroup, driver, true).map_err(refused)?;
     draft.warnings.append(&mut settings.warnings);
+    if driver == Driver::Systemd {
+        settings.properties.append(&mut annotation::properties(&spec.annotations).map_err(refused)?);
+    }
     let owner = owner(spec, wanted, ids);
     draft.host(HostStep::PrepareCgroup { placement: placement.clone(), settings, owner });
     Ok(placement)

@@ -197,9 +197,19 @@ impl Display for HostStep {
                 if placement.dirs.len() > 1 {
                     write!(f, " and {} more", placement.dirs.len() - 1)?;
                 }
-                write!(f, ", {} limits", settings.writes.len())?;
                 if let Some(owner) = owner {
                     write!(f, ", for uid {owner}")?;
+                }
+                if let Some(devices) = &settings.devices {
+                    let default = if devices.allow_by_default { "all" } else { "no" };
+                    write!(f, ", {default} devices but {}", devices.exceptions.len())?;
+                }
+                for limit in &settings.writes {
+                    write!(f, "\n      {} = {}", limit.file, limit.value.trim_end())?;
+                }
+                if !settings.properties.is_empty() {
+                    let names: Vec<&str> = settings.properties.iter().map(|one| one.name.as_str()).collect();
+                    write!(f, "\n      unit properties {}", names.join(" "))?;
                 }
                 Ok(())
             }

@@ -347,3 +347,25 @@ fn a_printed_plan_has_no_secrets() {
     }
     assert!(env(&plan).contains(&"TOKEN=hunter2".to_owned()), "printing leaves the plan alone");
 }
+
+#[test]
+fn annotations_reach_the_systemd_unit_and_no_other_cgroup() {
+    let change = json!({"annotations": {"org.systemd.property.TimeoutStopUSec": "uint64 5", "x": "y"}});
+    let names = |options: &Options| {
+        let plan = attempt(change.clone(), &v2(), options).unwrap();
+        match plan.host.into_iter().next() {
+            Some(HostStep::PrepareCgroup { settings, .. }) => {
+                settings.properties.into_iter().map(|one| one.name).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(names(&options()), Vec::<String>::new());
+    let systemd = Options { systemd_cgroup: true, ..options() };
+    assert_eq!(names(&systemd).last().unwrap(), "TimeoutStopUSec");
+    let bad = json!({"annotations": {"org.systemd.property.OnFailure": "'x.service'"}});
+    assert_eq!(
+        attempt(bad, &v2(), &systemd).unwrap_err().to_string(),
+        "config.json /annotations/org.systemd.property.OnFailure: the unit property OnFailure cannot be set by an annotation"
+    );
+}
