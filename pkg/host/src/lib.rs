@@ -59,6 +59,9 @@ pub struct Host {
     pub apparmor: bool,
     /// SELinux is enabled; false when nobody asked.
     pub selinux: bool,
+    /// procfs has a `kcore`, for which /dev gets a link.
+    #[serde(default)]
+    pub kcore: bool,
     /// What a seccomp filter may use; none without seccomp, or when nobody asked.
     pub seccomp: Option<Target>,
     /// Where the cgroup hierarchies are.
@@ -79,6 +82,7 @@ impl Host {
             user_namespace: !maps_everything(&read("/proc/self/uid_map")?),
             apparmor: needs.apparmor && apparmor_enabled(),
             selinux: needs.selinux && Path::new("/sys/fs/selinux/enforce").exists(),
+            kcore: Path::new("/proc/kcore").exists(),
             seccomp: if needs.seccomp { seccomp_target(kernel) } else { None },
             cgroup: cofferdam_cgroup::probe().map_err(io::Error::other)?,
         })
