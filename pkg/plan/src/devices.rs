@@ -21,14 +21,16 @@ const DEFAULT: [(&str, u32, u32); 6] = [
     ("/dev/urandom", 1, 9),
 ];
 
-/// Links that every container has (runtime-linux.md, "Dev symbolic links"), and runc's /dev/core.
-const LINKS: [(&str, &str); 5] = [
+/// Links that every container has (runtime-linux.md, "Dev symbolic links").
+const LINKS: [(&str, &str); 4] = [
     ("/dev/fd", "/proc/self/fd"),
     ("/dev/stdin", "/proc/self/fd/0"),
     ("/dev/stdout", "/proc/self/fd/1"),
     ("/dev/stderr", "/proc/self/fd/2"),
-    ("/dev/core", "/proc/kcore"),
 ];
+
+/// runc's own, for kernels with CONFIG_PROC_KCORE.
+const CORE: (&str, &str) = ("/dev/core", "/proc/kcore");
 
 /// A /dev that is bound from the host is taken as it is.
 pub(crate) fn are_ours(spec: &Spec) -> bool {
@@ -61,7 +63,7 @@ pub(crate) fn make(draft: &mut Draft, context: &Context<'_>) {
         target: "pts/ptmx".to_owned(),
         replace: true,
     });
-    for (path, target) in LINKS {
+    for (path, target) in LINKS.into_iter().chain(context.host.kcore.then_some(CORE)) {
         draft.step(Step::MakeSymlink { path: path.to_owned(), target: target.to_owned(), replace: false });
     }
 }

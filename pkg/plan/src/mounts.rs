@@ -247,7 +247,8 @@ impl Context<'_> {
         }
         Some(Box::new(Mount {
             source: self.host_path(draft, "/sys", true),
-            attributes,
+            // With what the host has mounted below: its cgroups must not be writable where its /sys is not (CVE-2023-25809).
+            recursive: attributes,
             propagation: vec![Propagation { flag: MS_SLAVE, recursive: true }],
             no_symlink: true,
             ..blank(destination.to_owned(), Create::Directory)

@@ -94,6 +94,10 @@ impl Wanted {
                 draft.step(Step::SetTimeOffsets { offsets });
             }
         }
+        let late_ipc = self.has(Namespace::User) && rest.contains(Namespace::Ipc);
+        if late_ipc {
+            rest.remove(Namespace::Ipc);
+        }
         draft.step(Step::Clone { namespaces: rest });
         if rest.contains(Namespace::User) {
             draft.host(HostStep::MapIds {
@@ -106,6 +110,10 @@ impl Wanted {
         }
         if self.has(Namespace::User) {
             draft.step(Step::BecomeNamespaceRoot);
+        }
+        if late_ipc {
+            // mqueue's root directory belongs to whoever makes the ipc namespace: that has to be the container's root.
+            draft.step(Step::Unshare { namespaces: [Namespace::Ipc].into_iter().collect() });
         }
     }
 

@@ -128,9 +128,6 @@ fn filesystem(
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         draft.step(Step::MakeRootReadonly);
     }
-    if let Some(how) = mounts::late_root_propagation(&spec.linux.rootfs_propagation) {
-        draft.step(Step::SetRootPropagation(how));
-    }
     sysctl::set(draft, spec);
     for path in &spec.linux.readonly_paths {
         draft.step(Step::MakeReadonly { path: clean(path) });
@@ -139,6 +136,10 @@ fn filesystem(
     for path in &spec.linux.masked_paths {
         let label = (!label.is_empty()).then(|| label.clone());
         draft.step(Step::MaskPath { path: clean(path), label });
+    }
+    // Behind the last bind mount: what is unbindable can be bound no more (runc fails there).
+    if let Some(how) = mounts::late_root_propagation(&spec.linux.rootfs_propagation) {
+        draft.step(Step::SetRootPropagation(how));
     }
     Ok(())
 }

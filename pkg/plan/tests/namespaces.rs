@@ -70,9 +70,10 @@ fn a_new_user_namespace_comes_behind_what_the_host_owns() {
         [
             "join network namespace /n",
             "join pid namespace /p",
-            "clone with user ipc uts mount",
+            "clone with user uts mount",
             "await the host: ids mapped",
-            "become root of the user namespace"
+            "become root of the user namespace",
+            "unshare ipc"
         ]
     );
     assert!(host_steps(&plan).contains(&"map uids 0:100000:65536 gids 0:100000:65536".to_owned()));

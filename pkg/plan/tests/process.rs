@@ -218,6 +218,11 @@ fn devices_of_a_user_namespace_are_the_host_s() {
 fn a_dev_that_is_bound_is_left_alone() {
     let mounts = json!([{"destination": "/dev/", "source": "/dev", "options": ["rbind"]}]);
     let steps = steps(&plan(json!({ "mounts": mounts }), &v2()));
+    assert!(support::steps(&plan(json!({}), &v2())).contains(&"link /dev/core to /proc/kcore".to_owned()));
+    let without = Host { kcore: false, ..v2() };
+    assert!(
+        !support::steps(&plan(json!({}), &without)).contains(&"link /dev/core to /proc/kcore".to_owned())
+    );
     assert!(
         !steps.iter().any(|step| step.starts_with("make device") || step.starts_with("link ")),
         "{steps:?}"

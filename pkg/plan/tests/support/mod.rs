@@ -43,6 +43,7 @@ fn host(cgroup: Value) -> Host {
         user_namespace: false,
         apparmor: false,
         selinux: false,
+        kcore: true,
         seccomp: Some(Target { arch: Arch::ScmpArchX86_64, actions: ActionSet::ALL, flags: flag::ALL }),
         cgroup: serde_json::from_value(cgroup).expect("a layout as pkg/cgroup writes it"),
     }
