@@ -1,0 +1,328 @@
+//! Copying standard streams, all in the event loop: no thread a stream, no buffer a stream.
+//!
+//! Pipe to fifo goes by splice(2), which moves pages instead of copying them. Terminals and regular files are read and written:
+//! a terminal has no pages to move, and a file that is appended to refuses splice.
+
+use crate::poll::{Poll, Source};
+use nix::{
+    errno::Errno,
+    fcntl::{SpliceFFlags, splice},
+    poll::{PollFd, PollFlags, PollTimeout},
+    sys::epoll::EpollFlags,
+    unistd::{read, write},
+};
+use std::{
+    collections::HashMap,
+    os::fd::{AsFd, OwnedFd},
+};
+
+/// Whose stream it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// The container.
+    pub id: String,
+    /// The exec in it; empty for init.
+    pub exec: String,
+}
+
+/// Which of the standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// From a fifo to the process.
+    Input,
+    /// From the process.
+    Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Source,
+    Sink,
+}
+
+/// One direction of copying.
+pub struct Stream {
+    /// Whose it is.
+    pub owner: Key,
+    /// Which way it goes.
+    pub role: Role,
+    source: OwnedFd,
+    sink: OwnedFd,
+    /// Something to keep open with it.
+    _held: Option<OwnedFd>,
+    regular_sink: bool,
+    spliced: bool,
+    /// Read and not yet written.
+    pending: Vec<u8>,
+    watched: Option<Side>,
+    /// Whether an empty source is its end: of a terminal whose process has ended.
+    ends_when_dry: bool,
+}
+
+/// How a stream is made.
+pub struct Plan {
+    /// Whose it is.
+    pub owner: Key,
+    /// Which way it goes.
+    pub role: Role,
+    /// Read from, without waiting.
+    pub source: OwnedFd,
+    /// Written to, without waiting unless it is a regular file.
+    pub sink: OwnedFd,
+    /// Something to keep open for as long as the stream is.
+    pub held: Option<OwnedFd>,
+    /// Whether both are pipes or fifos.
+    pub pipes: bool,
+    /// Whether the sink is a regular file.
+    pub regular_sink: bool,
+}
+
+enum Step {
+    Moved,
+    Blocked(Side),
+    Ended,
+}
+
+/// All streams.
+#[derive(Default)]
+pub struct Streams {
+    streams: HashMap<u32, Stream>,
+    /// Bytes copied since the shim began, for the dump.
+    pub copied: u64,
+}
+
+/// As much as a pipe holds by default.
+const CHUNK: usize = 64 * 1024;
+/// Chunks of one stream before others have their turn.
+const ROUNDS: usize = 16;
+
+impl Streams {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Begins to copy. The stream is pumped as soon as its source has something.
+    pub fn add(&mut self, poll: &mut Poll, plan: Plan) -> u32 {
+        let number = poll.number();
+        let mut stream = Stream {
+            owner: plan.owner,
+            role: plan.role,
+            source: plan.source,
+            sink: plan.sink,
+            _held: plan.held,
+            regular_sink: plan.regular_sink,
+            spliced: plan.pipes,
+            pending: Vec::new(),
+            watched: None,
+            ends_when_dry: false,
+        };
+        stream.watch(poll, number, Side::Source);
+        self.streams.insert(number, stream);
+        number
+    }
+
+    /// Copies what can be copied now. Returns the stream if it has ended.
+    pub fn pump(&mut self, poll: &Poll, number: u32) -> Option<Stream> {
+        let stream = self.streams.get_mut(&number)?;
+        let mut side = Side::Source;
+        for _ in 0..ROUNDS {
+            match stream.step(&mut self.copied) {
+                Step::Moved => {}
+                Step::Blocked(Side::Source) if stream.ends_when_dry => return self.end(poll, number),
+                Step::Blocked(blocked) => {
+                    side = blocked;
+                    break;
+                }
+                Step::Ended => return self.end(poll, number),
+            }
+        }
+        stream.watch(poll, number, side);
+        None
+    }
+
+    /// An empty source is this stream's end from now on. Returns the stream if that is now.
+    pub fn end_when_dry(&mut self, poll: &Poll, number: u32) -> Option<Stream> {
+        self.streams.get_mut(&number)?.ends_when_dry = true;
+        self.pump(poll, number)
+    }
+
+    /// Stops copying at once.
+    pub fn end(&mut self, poll: &Poll, number: u32) -> Option<Stream> {
+        let mut stream = self.streams.remove(&number)?;
+        stream.unwatch(poll);
+        Some(stream)
+    }
+}
+
+impl Stream {
+    fn watch(&mut self, poll: &Poll, number: u32, side: Side) {
+        if self.watched == Some(side) {
+            return;
+        }
+        self.unwatch(poll);
+        let result = match side {
+            Side::Source => poll.add(&self.source, Source::Stream(number), EpollFlags::EPOLLIN),
+            Side::Sink => poll.add(&self.sink, Source::Stream(number), EpollFlags::EPOLLOUT),
+        };
+        match result {
+            Ok(()) => self.watched = Some(side),
+            Err(errno) => crate::error!("watching a stream of {}: {errno}", self.owner.id),
+        }
+    }
+
+    fn unwatch(&mut self, poll: &Poll) {
+        match self.watched.take() {
+            Some(Side::Source) => poll.remove(&self.source),
+            Some(Side::Sink) => poll.remove(&self.sink),
+            None => {}
+        }
+    }
+
+    fn step(&mut self, copied: &mut u64) -> Step {
+        if self.spliced { self.splice(copied) } else { self.copy(copied) }
+    }
+
+    fn splice(&mut self, copied: &mut u64) -> Step {
+        let flags = SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE;
+        match splice(&self.source, None, &self.sink, None, CHUNK, flags) {
+            Ok(0) => Step::Ended,
+            Ok(n) => {
+                *copied += n as u64;
+                Step::Moved
+            }
+            // Either side may be meant.
+            Err(Errno::EAGAIN) => {
+                Step::Blocked(if self.source_is_ready() { Side::Sink } else { Side::Source })
+            }
+            Err(Errno::EINTR) => Step::Moved,
+            Err(Errno::EINVAL) => {
+                self.spliced = false;
+                Step::Moved
+            }
+            Err(_) => Step::Ended,
+        }
+    }
+
+    fn source_is_ready(&self) -> bool {
+        let mut fds = [PollFd::new(self.source.as_fd(), PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+    }
+
+    fn copy(&mut self, copied: &mut u64) -> Step {
+        if !self.pending.is_empty() {
+            return self.write_pending(copied);
+        }
+        let mut buffer = [0; 8192];
+        match read(&self.source, &mut buffer) {
+            Ok(0) => Step::Ended,
+            Ok(n) => {
+                self.pending.extend_from_slice(&buffer[..n]);
+                self.write_pending(copied)
+            }
+            Err(Errno::EAGAIN) => Step::Blocked(Side::Source),
+            Err(Errno::EINTR) => Step::Moved,
+            // EIO: the terminal's last user has gone.
+            Err(_) => Step::Ended,
+        }
+    }
+
+    fn write_pending(&mut self, copied: &mut u64) -> Step {
+        match write(&self.sink, &self.pending) {
+            Ok(n) => {
+                *copied += n as u64;
+                self.pending.drain(..n);
+                if self.pending.is_empty() {
+                    self.pending = Vec::new();
+                }
+                Step::Moved
+            }
+            Err(Errno::EAGAIN) => Step::Blocked(Side::Sink),
+            Err(Errno::EINTR) => Step::Moved,
+            // A full disk loses output, but must not stop a container.
+            Err(Errno::ENOSPC | Errno::EDQUOT) if self.regular_sink => {
+                self.pending = Vec::new();
+                Step::Moved
+            }
+            Err(_) => Step::Ended,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::{fcntl::OFlag, unistd::pipe2};
+
+    fn pipe() -> (OwnedFd, OwnedFd) {
+        pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap()
+    }
+
+    fn plan(source: OwnedFd, sink: OwnedFd, pipes: bool) -> Plan {
+        let owner = Key { id: "web".into(), exec: String::new() };
+        Plan { owner, role: Role::Output, source, sink, held: None, pipes, regular_sink: false }
+    }
+
+    /// Pumps whatever epoll says until nothing happens; whether the stream ended.
+    fn settle(streams: &mut Streams, poll: &Poll) -> bool {
+        loop {
+            let events = poll.wait(Some(0));
+            if events.is_empty() {
+                return false;
+            }
+            for (source, _) in events {
+                let Source::Stream(number) = source else { panic!("{source:?}") };
+                if streams.pump(poll, number).is_some() {
+                    return true;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_sink_holds_the_stream_up_and_loses_nothing() {
+        for spliced in [true, false] {
+            let (source, writer) = pipe();
+            let (reader, sink) = pipe();
+            let (mut poll, mut streams) = (Poll::new().unwrap(), Streams::default());
+            streams.add(&mut poll, plan(source, sink, spliced));
+            let (mut sent, mut got) = (Vec::new(), Vec::new());
+            let mut ended = false;
+            for round in 0..400usize {
+                let bytes = vec![round as u8; 3000];
+                if let Ok(n) = write(&writer, &bytes) {
+                    sent.extend_from_slice(&bytes[..n]);
+                }
+                ended |= settle(&mut streams, &poll);
+                if round % 7 == 0 {
+                    let mut buffer = [0; 9000];
+                    let n = read(&reader, &mut buffer).unwrap_or(0);
+                    got.extend_from_slice(&buffer[..n]);
+                }
+            }
+            drop(writer);
+            let mut buffer = [0; 9000];
+            while got.len() < sent.len() {
+                ended |= settle(&mut streams, &poll);
+                let n = read(&reader, &mut buffer).unwrap();
+                got.extend_from_slice(&buffer[..n]);
+            }
+            ended |= settle(&mut streams, &poll);
+            assert!(ended, "the end of the source ends the stream");
+            assert!(sent == got, "spliced: {spliced}");
+            assert_eq!(streams.copied, sent.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_dry_source_ends_a_stream_whose_process_is_gone() {
+        let (source, writer) = pipe();
+        let (reader, sink) = pipe();
+        let (mut poll, mut streams) = (Poll::new().unwrap(), Streams::default());
+        let number = streams.add(&mut poll, plan(source, sink, false));
+        write(&writer, b"last words").unwrap();
+        assert!(streams.end_when_dry(&poll, number).is_some());
+        let mut buffer = [0; 64];
+        assert_eq!(read(&reader, &mut buffer), Ok(10));
+    }
+}
