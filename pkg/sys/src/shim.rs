@@ -73,7 +73,7 @@ pub fn start(program: &Program) -> Result<Spawned> {
     }
     let pidfd = Fd::from_raw(pidfd);
     match shared.errno.load(Ordering::Acquire) {
-        0 => Ok(Spawned { pid, pidfd }),
+        0 => Ok(Spawned { pid, pidfd, in_cgroup: false }),
         errno => {
             let _ = crate::process::wait(pid, false);
             Err(Errno(errno))
@@ -135,8 +135,9 @@ fn wait_id(kind: libc::idtype_t, id: i32, flags: i32) -> Result<Option<Ended>> {
     let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
     loop {
         // SAFETY: the kernel writes one siginfo to `info`; no rusage is asked for.
-        let result =
-            unsafe { syscall!(libc::SYS_waitid, kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | flags, 0) };
+        let result = unsafe {
+            syscall!(libc::SYS_waitid, kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | flags, 0)
+        };
         match result {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
@@ -314,7 +315,9 @@ pub fn mount_rootfs(rootfs: &Rootfs, target: &[u8]) -> Result<()> {
 /// (Linux 6.7), else relative to the directory that the layers share.
 fn mount_long_overlay(source: &[u8], target: &[u8], flags: u64, data: &[String]) -> Result<()> {
     match overlay_by_layers(source, target, flags, data) {
-        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => overlay_by_directory(source, target, flags, data),
+        Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+            overlay_by_directory(source, target, flags, data)
+        }
         other => other,
     }
 }
@@ -361,7 +364,8 @@ fn overlay_by_directory(source: &[u8], target: &[u8], flags: u64, data: &[String
 
 /// The directory that all lower layers share, and the options with the layers relative to it.
 fn shorten_layers(data: &[String]) -> Option<(String, String)> {
-    let layers: Vec<&str> = data.iter().find_map(|option| option.strip_prefix("lowerdir="))?.split(':').collect();
+    let layers: Vec<&str> =
+        data.iter().find_map(|option| option.strip_prefix("lowerdir="))?.split(':').collect();
     let first = layers.first()?;
     let shared = layers.iter().fold(first.len(), |shared, layer| {
         shared.min(layer.bytes().zip(first.bytes()).take_while(|(a, b)| a == b).count())

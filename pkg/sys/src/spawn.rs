@@ -29,6 +29,8 @@ pub struct Spawned {
     pub pid: i32,
     /// Its pidfd, close-on-exec.
     pub pidfd: Fd,
+    /// Whether it was born in [`Spawn::cgroup`].
+    pub in_cgroup: bool,
 }
 
 /// What parent and child share while the child borrows the parent's memory.
@@ -68,11 +70,23 @@ pub fn spawn(spawn: &Spawn) -> Result<Spawned> {
     let mask = crate::process::block_signals()?;
     // SAFETY: `args`, `shared` and `stack` outlive the child's use of them: CLONE_VFORK suspends this thread until the
     // child has executed or ended, and `child` touches nothing else.
-    let result = unsafe { clone_child(&args, size_of::<CloneArgs>(), &raw const shared) };
-    let result = match crate::call::check(result) {
-        // A seccomp filter of an engine around us may not know clone3.
-        Err(Errno::ENOSYS) if spawn.cgroup.is_none() => {
-            let flags = (args.flags & !CLONE_CLEAR_SIGHAND) | args.exit_signal;
+    let mut result =
+        crate::call::check(unsafe { clone_child(&args, size_of::<CloneArgs>(), &raw const shared) });
+    let mut in_cgroup = spawn.cgroup.is_some();
+    // A cgroup that holds no processes (it has controllers enabled for its children, or is threaded) takes no child: the caller
+    // knows another one.
+    if in_cgroup && matches!(result, Err(Errno::EBUSY | Errno::EOPNOTSUPP)) {
+        in_cgroup = false;
+        args.flags &= !CLONE_INTO_CGROUP;
+        // SAFETY: as above.
+        result = crate::call::check(unsafe { clone_child(&args, size_of::<CloneArgs>(), &raw const shared) });
+    }
+    let result = match result {
+        // A seccomp filter of an engine around us may not know clone3. The old call leaves handlers to the execve, and the
+        // cgroup to whoever reads `in_cgroup`.
+        Err(Errno::ENOSYS | Errno::EPERM) => {
+            in_cgroup = false;
+            let flags = (args.flags & 0xffff_ff00) | args.exit_signal;
             // SAFETY: as above; the stack grows down from its end, which is aligned as the ABI wants.
             let top = unsafe { stack.as_mut_ptr().cast::<u8>().add(STACK) };
             // SAFETY: as above.
@@ -84,7 +98,7 @@ pub fn spawn(spawn: &Spawn) -> Result<Spawned> {
     let pid = result? as i32;
     let pidfd = Fd::from_raw(pidfd);
     match shared.errno.load(core::sync::atomic::Ordering::Acquire) {
-        0 => Ok(Spawned { pid, pidfd }),
+        0 => Ok(Spawned { pid, pidfd, in_cgroup }),
         errno => {
             let _ = crate::process::wait(pid, false);
             Err(Errno(errno))

@@ -197,17 +197,30 @@ impl<'a> Journey<'a> {
                 prepared.self_entry().map_err(failed)?
             }
             (None, Some(join)) if join.subs.is_empty() => {
-                self.enters_by_itself = join.cgroup.unified_path().is_none();
-                if self.enters_by_itself { join.cgroup.self_entry().map_err(failed)? } else { Vec::new() }
+                self.enters_by_itself = true;
+                join.cgroup.self_entry().map_err(failed)?
             }
             _ => Vec::new(),
         };
         Ok(fds.into_iter().map(Fd::from).collect())
     }
 
-    /// The v2 directory that init is born in, and what keeps it open.
+    /// The v2 directory that init is born in, and what keeps it open: of the new cgroup, or of the one that an exec joins.
     fn birth_cgroup(&self) -> Result<(Option<Raw>, Option<OwnedFd>), Error> {
-        Ok((self.prepared.as_ref().and_then(|prepared| prepared.clone_dir()).map(|dir| dir.number()), None))
+        if let Some(prepared) = &self.prepared {
+            return Ok((prepared.clone_dir().map(|dir| dir.number()), None));
+        }
+        let Some(join) = self.launch.join.as_ref().filter(|join| join.cgroup.unified_path().is_some()) else {
+            return Ok((None, None));
+        };
+        let sub = match join.subs {
+            [] => None,
+            [(None, path)] => Some(*path),
+            _ => return Ok((None, None)),
+        };
+        let dir =
+            join.cgroup.v2_dir_fd(sub).map_err(|error| Error::below("open the container's cgroup", error))?;
+        Ok((Some(dir.number()), Some(dir)))
     }
 
     fn enter_cgroup(&mut self) -> Result<(), Error> {
@@ -219,8 +232,12 @@ impl<'a> Journey<'a> {
             self.cgroup = Some(entered.map_err(|error| Error::below("enter the cgroup", error))?);
             return Ok(());
         }
+        let born_in = self.traveller()?.in_cgroup;
         match &self.launch.join {
-            Some(_) if self.enters_by_itself => Ok(()),
+            Some(join) if self.enters_by_itself && (born_in || join.cgroup.unified_path().is_none()) => {
+                Ok(())
+            }
+            Some(join) if born_in && join.cgroup.version() == cofferdam_cgroup::Version::V2 => Ok(()),
             Some(join) if join.subs.is_empty() => join.cgroup.join(pid, Some(join.init)),
             Some(join) => join.cgroup.join_sub(pid, join.subs),
             None => Ok(()),

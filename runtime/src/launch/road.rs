@@ -36,6 +36,8 @@ pub struct Traveller {
     pub pid: i32,
     /// Its pidfd.
     pub pidfd: Fd,
+    /// Whether it was born in [`Departure::cgroup`].
+    pub in_cgroup: bool,
     pub(super) conversation: Conversation,
 }
 
@@ -62,7 +64,12 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
         None => spawn(&child)?,
         Some(namespace) => in_pid_namespace(namespace, || spawn(&child))?,
     };
-    let traveller = Traveller { pid: spawned.pid, pidfd: spawned.pidfd, conversation: Conversation(ours) };
+    let traveller = Traveller {
+        pid: spawned.pid,
+        pidfd: spawned.pidfd,
+        in_cgroup: spawned.in_cgroup,
+        conversation: Conversation(ours),
+    };
     match traveller.conversation.send(program) {
         Ok(()) => Ok(traveller),
         Err(errno) => {
