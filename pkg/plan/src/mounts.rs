@@ -288,6 +288,11 @@ pub(crate) fn late_root_propagation(word: &str) -> Option<Propagation> {
     options::propagation(word).filter(|how| matches!(how.flag, MS_SHARED | MS_UNBINDABLE))
 }
 
+/// Whether mounts made from now on have peers.
+pub(crate) fn is_shared(how: Option<Propagation>) -> bool {
+    how.is_some_and(|how| how.flag == MS_SHARED)
+}
+
 /// Whether an entry binds something that exists.
 pub(crate) fn is_bind(entry: &cofferdam_spec::Mount) -> bool {
     entry.fstype == "bind" || entry.options.iter().any(|option| matches!(option.as_str(), "bind" | "rbind"))

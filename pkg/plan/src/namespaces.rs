@@ -33,6 +33,7 @@ impl Wanted {
         }
         joined.sort_by_key(|(kind, _)| Namespace::ALL.iter().position(|known| known == kind));
         let wanted = Wanted { new, joined };
+        // runc goes on, mounts into the host's tree and leaves that there for good (seen with 1.3.6).
         if !wanted.has(Namespace::Mount) {
             return Err(Refused::new(
                 "/linux/namespaces",

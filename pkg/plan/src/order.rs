@@ -128,6 +128,9 @@ fn filesystem(
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
         draft.step(Step::MakeRootReadonly);
     }
+    let late = mounts::late_root_propagation(&spec.linux.rootfs_propagation);
+    let (shared, unbindable) = if mounts::is_shared(late) { (late, None) } else { (None, late) };
+    draft.init.extend(shared.map(Step::SetRootPropagation));
     sysctl::set(draft, spec);
     for path in &spec.linux.readonly_paths {
         draft.step(Step::MakeReadonly { path: clean(path) });
@@ -138,9 +141,7 @@ fn filesystem(
         draft.step(Step::MaskPath { path: clean(path), label });
     }
     // Behind the last bind mount: what is unbindable can be bound no more (runc fails there).
-    if let Some(how) = mounts::late_root_propagation(&spec.linux.rootfs_propagation) {
-        draft.step(Step::SetRootPropagation(how));
-    }
+    draft.init.extend(unbindable.map(Step::SetRootPropagation));
     Ok(())
 }
 

@@ -507,3 +507,14 @@ fn a_private_root_needs_a_pivot() {
         "config.json /linux/rootfsPropagation: rootfsPropagation of [r]private is not safe without pivot_root"
     );
 }
+
+#[test]
+fn masks_share_with_a_shared_root_and_come_before_an_unbindable_one() {
+    for (word, first) in [("rshared", true), ("runbindable", false)] {
+        let steps = steps(&plan(json!({"linux": {"rootfsPropagation": word}}), &v2()));
+        let at = |what: &str| steps.iter().position(|step| step == what).unwrap();
+        let root = at(&format!("make the root mount {word}"));
+        assert_eq!(root < at("mask /proc/acpi"), first, "{word}");
+        assert_eq!(root < at("make /proc/bus read-only"), first, "{word}");
+    }
+}
