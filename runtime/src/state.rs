@@ -1,7 +1,7 @@
 //! What is remembered of a container: `<root>/<id>/state.json`, and who may touch it.
 //!
 //! - The id is reserved by `mkdir`; the directory (0700) is also what verbs lock (`flock`), so no lock file is left over.
-//!   A lock is the kernel's and dies with its holder. Readers take none: state.json is replaced by `rename` and is always whole.
+//!   A lock is the kernel's and dies with its holder. Readers take none: state.json is replaced by a rename and is always whole.
 //! - A directory without state.json and without a lock is what a creator left that died: it does not exist for verbs, and the
 //!   next `create` of that id takes it over.
 //! - Nothing is flushed to disk: the root is on a tmpfs, and after a reboot no container runs anyway.
@@ -13,9 +13,10 @@
 
 use crate::error::Error;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag};
+use nix::fcntl::{AtFlags, OFlag, RenameFlags, renameat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -519,9 +520,23 @@ impl LockedHome {
         let mut bytes = Vec::with_capacity(2048);
         serde_json::to_writer(&mut bytes, state).map_err(|error| Error::below("write the state", error))?;
         self.write_file(STATE_NEW, &bytes)?;
-        let (from, to) = (self.path.join(STATE_NEW), self.path.join(STATE));
-        nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE)
-            .map_err(|errno| Error::io(format!("rename {} to", from.display()), to, errno))
+        self.put_in_place().map_err(|errno| {
+            let what = format!("rename {} to", self.path.join(STATE_NEW).display());
+            Error::io(what, self.path.join(STATE), errno)
+        })
+    }
+
+    /// Where there is an old state, the two change places and the old one goes: a rename over it makes ext4 write the new
+    /// file to the disk at once (`auto_da_alloc`), and whoever removes the container then waits for that, 1 ms against 20 µs.
+    fn put_in_place(&self) -> Result<(), Errno> {
+        match renameat2(&self.dir, STATE_NEW, &self.dir, STATE, RenameFlags::RENAME_EXCHANGE) {
+            Ok(()) => unlinkat(&self.dir, STATE_NEW, UnlinkatFlags::NoRemoveDir),
+            // ENOENT: this is the first. EINVAL: a filesystem without exchange (NFS).
+            Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
+                nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE)
+            }
+            Err(errno) => Err(errno),
+        }
     }
 
     /// Writes a file into the directory, mode 0600; not atomic: state.json names what counts.
@@ -535,7 +550,7 @@ impl LockedHome {
 
     /// Removes a file of the directory; one that is not there is good.
     pub fn remove_file(&self, name: &str) -> Result<(), Error> {
-        match nix::unistd::unlinkat(&self.dir, name, nix::unistd::UnlinkatFlags::NoRemoveDir) {
+        match unlinkat(&self.dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(errno) => Err(Error::io("remove", self.path.join(name), errno)),
         }
@@ -785,8 +800,29 @@ mod tests {
         home.write(&state).unwrap();
         home.write_file(STATE_NEW, b"{\"format\":1,\"bootId\":\"").unwrap();
         assert_eq!(home.read::<String, ()>().unwrap(), state);
-        home.write(&state).unwrap();
+        let later = State { rootfs: "/later".into(), ..state };
+        home.write(&later).unwrap();
+        assert_eq!(home.read::<String, ()>().unwrap(), later);
         assert!(!home.has(STATE_NEW));
+    }
+
+    #[test]
+    fn a_reader_always_finds_a_whole_state() {
+        let root = TestRoot::new();
+        let home = root.reserve("web").unwrap();
+        home.write(&sample("web")).unwrap();
+        let reader = root.find("web").unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for length in 0..500 {
+                    home.write(&State { rootfs: "x".repeat(length), ..sample("web") }).unwrap();
+                }
+            });
+            while !writer.is_finished() {
+                let state = reader.read::<String, ()>().unwrap();
+                assert!(state.rootfs.bytes().all(|byte| byte == b'x') || state.rootfs == "/b/rootfs");
+            }
+        });
     }
 
     #[test]

@@ -227,7 +227,7 @@ fn enter(
         return say(&version()).map(|()| 0);
     }
     let Some(name) = said.rest.first().filter(|_| !said.help) else {
-        return say(&overview(&program)).map(|()| i32::from(!said.help));
+        return say(&overview(&program)).map(|()| 0);
     };
     open_log(&said)?;
     let Some(verb) = VERBS.iter().find(|verb| *verb.grammar.name == **name) else {
@@ -240,6 +240,7 @@ fn enter(
     verb.grammar.check_count(&heard)?;
     let context = Context::new(program, &said)?;
     *failure = verb.failure;
+    let _timed = tracing::debug_span!("command", name = verb.grammar.name).entered();
     (verb.run)(&context, &heard)
 }
 
