@@ -1,0 +1,6 @@
+//! Later.
+use crate::{Result, options::Options};
+/// Later.
+pub fn count(_: &Options) -> Result<()> {
+    Err("later".into())
+}
