@@ -434,7 +434,7 @@ pub(crate) fn hook_state(saved: &Saved, status: Status, pid: i32) -> String {
         *pid == 0
     }
     let state = HookState {
-        oci_version: &saved.oci_version,
+        oci_version: cofferdam_spec::OCI_VERSION,
         id: &saved.id,
         status,
         pid,

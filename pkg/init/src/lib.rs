@@ -161,6 +161,7 @@ impl Init {
             Step::MaskPath { path, label } => self.mask_path(path, label.as_deref()),
             Step::MakeReadonly { path } => self.make_readonly(path),
             Step::RemountReadonly { path } => self.remount_readonly(path),
+            Step::SetFileLabel { path, label } => self.set_file_label(path, label),
             Step::SetSysctl { key, value } => self.set_sysctl(key, value),
             Step::JoinSessionKeyring { name, label } => self.join_session_keyring(name, label.as_deref()),
             Step::SetNoNewPrivileges => process::set_no_new_privileges(),
@@ -171,7 +172,7 @@ impl Init {
             Step::SetPersonality { persona } => process::set_personality(*persona),
             Step::SetMemoryPolicy { mode, nodes } => process::set_memory_policy(*mode, nodes),
             Step::SetOomScoreAdj { value } => self.set_oom_score_adj(*value),
-            Step::OwnStdio { uid } => process::own_stdio(*uid),
+            Step::OwnStdio { uid } => self.own_stdio(*uid),
             Step::SetAppArmor { profile } => self.set_apparmor(profile),
             Step::SetSelinux { label } => self.write_own(b"self/attr/exec", label.as_bytes()),
             Step::SetUser { uid, gid, additional_gids, umask } => {

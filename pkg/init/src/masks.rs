@@ -43,6 +43,7 @@ impl Init {
             Err(Errno::ENOSYS | Errno::EPERM) => return self.mask_directory_by_path(target, label),
             other => other.at(Attempt::FsOpen)?,
         };
+        mount::fsconfig(&context, b"source", Some(b"tmpfs")).at(Attempt::FsConfigSource)?;
         mount::fsconfig(&context, b"ro", None).at(Attempt::FsConfig)?;
         for key in [b"nr_blocks".as_slice(), b"nr_inodes".as_slice()] {
             mount::fsconfig(&context, key, Some(b"1")).at(Attempt::FsConfig)?;
@@ -119,6 +120,16 @@ impl Init {
                 Ok(None)
             }
             Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
+        }
+    }
+
+    /// The label of a file that takes no `context=` mount option, by its extended attribute.
+    pub(crate) fn set_file_label(&mut self, path: &str, label: &str) -> Outcome {
+        let file = self.root()?.open(path.as_bytes(), fs::O_RDONLY | fs::O_NONBLOCK).at(Attempt::Open)?;
+        match fs::fsetxattr(&file, b"security.selinux", label.as_bytes()) {
+            // A filesystem without labels: as with runc, no reason to fail.
+            Ok(()) | Err(Errno::EOPNOTSUPP) => Ok(()),
+            Err(errno) => Err(Failure { attempt: Attempt::Write, errno, detail: 0 }),
         }
     }
 

@@ -29,7 +29,8 @@ impl Init {
     /// A mount, or what the plan has instead when this one is not permitted.
     pub(crate) fn mount(&mut self, mount: &Mount) -> Outcome {
         let outcome = match (self.mount_one(mount), &mount.or_else) {
-            (Err(Failure { errno: Errno::EPERM, .. }), Some(other)) => self.mount(other),
+            // EBUSY is what cgroup2 says to a second mount with other options.
+            (Err(Failure { errno: Errno::EPERM | Errno::EBUSY, .. }), Some(other)) => self.mount(other),
             (outcome, _) => outcome,
         };
         self.parents.covered(mount.destination.as_bytes());
@@ -39,9 +40,9 @@ impl Init {
     fn mount_one(&mut self, mount: &Mount) -> Outcome {
         match &mount.source {
             Source::New { fstype, source, options, flags, inherit_mode } => {
-                // Only a directory that is there already gives its mode.
+                // One that is not there yet is made first: with runc its 755 becomes the tmpfs's mode too.
                 let covered = match inherit_mode {
-                    true => self.root()?.resolve(mount.destination.as_bytes()).ok(),
+                    true => Some(self.target(mount, true)?),
                     false => None,
                 };
                 let options = with_mode_of(options, covered.as_ref())?;
@@ -75,7 +76,12 @@ impl Init {
         let parent = match self.known_parent(path) {
             Some(known) => Some(known),
             None => match self.root()?.open(path, fs::O_PATH | fs::O_DIRECTORY) {
-                Ok(found) => return Ok(Place::Held(found)),
+                Ok(found) => {
+                    if !path.starts_with(b"/proc/") {
+                        not_on_procfs(&found)?;
+                    }
+                    return Ok(Place::Held(found));
+                }
                 Err(Errno::ENOENT) if split(path).is_some() => Some(self.parent(path)?),
                 Err(Errno::ENOENT) => None,
                 Err(errno) => return Err(Failure { attempt: Attempt::Resolve, errno, detail: 0 }),
@@ -105,11 +111,16 @@ impl Init {
                 other => return other.at(Attempt::Resolve),
             }
         }
-        if directory || mount.create == Create::Directory {
+        let target = if directory || mount.create == Create::Directory {
             root.make_dir_all(path, 0o755).at(Attempt::MakeDir)
         } else {
             root.make_file(path, 0o755).at(Attempt::MakeFile)
+        }?;
+        // The plan allows some places below /proc, by their text. Whoever gets there by a link of the rootfs has not been allowed.
+        if !path.starts_with(b"/proc/") && path != b"/proc" {
+            not_on_procfs(&target)?;
         }
+        Ok(target)
     }
 
     fn mount_new(
@@ -310,6 +321,15 @@ impl Init {
         let from = open_dir(from).at(Attempt::CopyUp)?;
         let to = open_dir(to).at(Attempt::CopyUp)?;
         copy_tree(&from, &to, 0).at(Attempt::CopyUp)
+    }
+}
+
+/// Refuses a mount over a file of procfs (CVE-2019-16884: what is mounted there answers in the kernel's place).
+fn not_on_procfs(target: &Fd) -> Outcome {
+    const PROC_MAGIC: i64 = 0x9fa0;
+    match fs::statfs(target).at(Attempt::Stat)? {
+        (PROC_MAGIC, _) => Err(Failure { attempt: Attempt::WrongType, errno: Errno::EPERM, detail: 0 }),
+        _ => Ok(()),
     }
 }
 

@@ -45,28 +45,6 @@ pub(crate) fn set_memory_policy(mode: u32, nodes: &[u8]) -> Outcome {
     process::set_mempolicy(mode, nodes).at(Attempt::SetMempolicy)
 }
 
-/// stdin, stdout and stderr belong to the container's user, so that it can open `/proc/self/fd/1` and its kind again; /dev/null
-/// is the host's and stays.
-pub(crate) fn own_stdio(uid: u32) -> Outcome {
-    for number in 0..3 {
-        let file = Borrowed(number);
-        let stat = match fs::stat(&file, b"") {
-            Err(Errno::EBADF) => continue,
-            other => other.at(Attempt::Stat)?,
-        };
-        if stat.is_char_device(1, 3) || stat.uid == uid {
-            continue;
-        }
-        match fs::fchown(&file, uid, u32::MAX) {
-            // Files that the user namespace does not own, on filesystems that are read-only: as with runc, no reason to fail.
-            Ok(()) | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS | Errno::ENOSYS | Errno::EOPNOTSUPP) => {
-            }
-            Err(errno) => return Err(Failure { attempt: Attempt::Chown, errno, detail: i64::from(number) }),
-        }
-    }
-    Ok(())
-}
-
 /// Up to the kernel's last capability, which says EINVAL to the next.
 pub(crate) fn drop_bounding(keep: u64) -> Outcome {
     for capability in 0..64 {
@@ -127,6 +105,46 @@ impl Init {
             cred::keep_capabilities(false).at(Attempt::Prctl)?;
         }
         process::umask(umask.unwrap_or(self.umask));
+        Ok(())
+    }
+
+    /// stdin, stdout and stderr belong to the container's user, so that it can open `/proc/self/fd/1` and its kind again. The
+    /// host's /dev/null belongs to everybody and becomes the container's, which `/proc/self/fd` can name.
+    pub(crate) fn own_stdio(&mut self, uid: u32) -> Outcome {
+        for number in 0..3 {
+            let file = Borrowed(number);
+            let stat = match fs::stat(&file, b"") {
+                Err(Errno::EBADF) => continue,
+                other => other.at(Attempt::Stat)?,
+            };
+            if stat.is_char_device(1, 3) {
+                self.reopen_null(number)?;
+                continue;
+            }
+            if stat.uid == uid {
+                continue;
+            }
+            match fs::fchown(&file, uid, u32::MAX) {
+                // Files that the user namespace does not own, on filesystems that are read-only: as with runc, no reason to
+                // fail.
+                Ok(())
+                | Err(Errno::EPERM | Errno::EINVAL | Errno::EROFS | Errno::ENOSYS | Errno::EOPNOTSUPP) => {}
+                Err(errno) => {
+                    return Err(Failure { attempt: Attempt::Chown, errno, detail: i64::from(number) });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the container's /dev/null in place of the host's; a container without one keeps the host's.
+    fn reopen_null(&mut self, number: i32) -> Outcome {
+        let Ok(null) = self.root()?.open(b"/dev/null", fs::O_RDWR | fs::O_NOFOLLOW | fs::O_NONBLOCK) else {
+            return Ok(());
+        };
+        if fs::stat(&null, b"").at(Attempt::Stat)?.is_char_device(1, 3) {
+            fs::dup_onto(&null, number).at(Attempt::Open)?;
+        }
         Ok(())
     }
 

@@ -5,8 +5,6 @@ use alloc::{format, string::String, vec::Vec};
 use cofferdam_step::{Attempt, Program, ReportKind, Step};
 use cofferdam_sys::{Borrowed, Cwd, Errno, Strings, fs, process};
 
-/// What is searched when the environment has no PATH: the kernel's and the shells' default.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// An /etc/passwd beyond this is not read to its end: it belongs to the image (CVE-2026-47262).
 const LONGEST_PASSWD: usize = 1 << 20;
 /// Asks seccomp(2) for a listener.
@@ -72,9 +70,10 @@ impl Init {
             self.program = Vec::from(name);
             return Ok(());
         }
-        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+        // Without a PATH nothing is found, as with runc.
+        let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
         let mut worst = Errno::ENOENT;
-        for dir in path.split(':').filter(|_| !name.is_empty()) {
+        for dir in path.split(':').filter(|_| !name.is_empty() && !path.is_empty()) {
             let candidate = if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") };
             match executable(candidate.as_bytes()) {
                 Ok(()) => {

@@ -268,6 +268,15 @@ pub fn chdir(path: &[u8]) -> Result<()> {
     with_nul(path, |path| unsafe { syscall!(libc::SYS_chdir, path) }).map(drop)
 }
 
+/// `fsetxattr(2)`.
+pub fn fsetxattr(file: &impl AsFd, name: &[u8], value: &[u8]) -> Result<()> {
+    with_nul(name, |name| {
+        // SAFETY: the name ends in NUL; the kernel reads `value.len()` bytes.
+        unsafe { syscall!(libc::SYS_fsetxattr, file.number(), name, value.as_ptr(), value.len(), 0) }
+    })
+    .map(drop)
+}
+
 /// `getcwd(2)` into `buffer`: the kernel's own text, which starts with `(unreachable)` for a directory outside the root.
 pub fn getcwd(buffer: &mut [u8]) -> Result<&[u8]> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes.

@@ -3,6 +3,7 @@
 //! [`road`] is how init gets there, `slots` what it takes along, `launch` below the host steps in their order. Whatever fails,
 //! nothing is left: init is killed and waited for, the cgroup is removed.
 
+mod conditions;
 mod conversation;
 mod image;
 pub mod road;
@@ -162,6 +163,7 @@ impl<'a> Journey<'a> {
     fn spawn(&mut self) -> Result<(), Error> {
         let Launch { plan, given, stdio, preserve_fds, .. } = self.launch;
         let slots = slots::open(&plan.slots, given)?;
+        conditions::check_files(&plan.conditions, &slots)?;
         let entries = self.cgroup_entries()?;
         let (born_in, _held) = self.birth_cgroup()?;
         let mut inherit = road::numbers(&slots);
@@ -184,8 +186,10 @@ impl<'a> Journey<'a> {
         let mut traveller =
             road::depart(&departure, &program).map_err(|errno| Error::call("spawn init", errno))?;
         let arrived = if plan.road.staged { traveller.arrive() } else { Ok(()) };
+        let pid = traveller.pid;
         self.traveller = Some(traveller);
-        arrived.map_err(|report| self.failure(report))
+        arrived.map_err(|report| self.failure(report))?;
+        conditions::check_maps(&plan.conditions, pid)
     }
 
     /// The v1 hierarchies that init enters by itself.
