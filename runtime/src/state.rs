@@ -29,6 +29,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The format number of the state files that this version writes and reads.
@@ -329,6 +330,7 @@ impl Root {
                 // A creator died here.
                 home.empty()?;
             }
+            home.written.store(false, Ordering::Relaxed);
             return Ok(home);
         }
         Err(Error::Exists { id: id.into() })
@@ -442,7 +444,11 @@ impl Home {
     fn locked(self) -> Result<LockedHome, Error> {
         let data = self.dir.metadata().map_err(|error| Error::io("stat", &self.path, error))?;
         // A directory that was removed while we waited: another one may have its name by now.
-        if data.nlink() == 0 { Err(Error::NotFound { id: self.id }) } else { Ok(LockedHome(self)) }
+        if data.nlink() == 0 {
+            Err(Error::NotFound { id: self.id })
+        } else {
+            Ok(LockedHome { home: self, written: AtomicBool::new(true) })
+        }
     }
 
     /// Reads state.json; [`Error::NotFound`] when the container is not created yet, or no more there.
@@ -499,20 +505,24 @@ fn format_of(bytes: &[u8]) -> Option<u64> {
 
 /// A container's directory that no other verb works on. The lock ends when this is dropped.
 #[derive(Debug)]
-pub struct LockedHome(Home);
+pub struct LockedHome {
+    home: Home,
+    /// There may be a state.json.
+    written: AtomicBool,
+}
 
 impl Deref for LockedHome {
     type Target = Home;
     fn deref(&self) -> &Home {
-        &self.0
+        &self.home
     }
 }
 
 impl LockedHome {
     /// Gives the lock back and keeps the directory.
     pub fn unlock(self) -> Result<Home, Error> {
-        self.0.dir.unlock().map_err(|error| Error::io("unlock", &self.0.path, error))?;
-        Ok(self.0)
+        self.dir.unlock().map_err(|error| Error::io("unlock", &self.path, error))?;
+        Ok(self.home)
     }
 
     /// Replaces state.json: a reader sees the old one or the new one, whole.
@@ -529,9 +539,12 @@ impl LockedHome {
     /// Where there is an old state, the two change places and the old one goes: a rename over it makes ext4 write the new
     /// file to the disk at once (`auto_da_alloc`), and whoever removes the container then waits for that, 1 ms against 20 µs.
     fn put_in_place(&self) -> Result<(), Errno> {
+        if !self.written.swap(true, Ordering::Relaxed) {
+            return nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE);
+        }
         match renameat2(&self.dir, STATE_NEW, &self.dir, STATE, RenameFlags::RENAME_EXCHANGE) {
             Ok(()) => unlinkat(&self.dir, STATE_NEW, UnlinkatFlags::NoRemoveDir),
-            // ENOENT: this is the first. EINVAL: a filesystem without exchange (NFS).
+            // ENOENT: there is none after all. EINVAL: a filesystem without exchange (NFS).
             Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {
                 nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE)
             }
@@ -556,24 +569,31 @@ impl LockedHome {
         }
     }
 
-    /// Removes everything but state.json, then that.
+    /// Removes everything but the directory.
     fn empty(&self) -> Result<(), Error> {
         let failed = |error| Error::io("empty", &self.path, error);
         for entry in fs::read_dir(&self.path).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             match entry.file_type().map_err(failed)? {
                 kind if kind.is_dir() => fs::remove_dir_all(entry.path()).map_err(failed)?,
-                _ if entry.file_name() != STATE => fs::remove_file(entry.path()).map_err(failed)?,
-                _ => {}
+                _ => fs::remove_file(entry.path()).map_err(failed)?,
             }
         }
-        self.remove_file(STATE)
+        Ok(())
     }
 
-    /// Forgets the container: the id is free.
+    /// Forgets the container: the id is free. A death half-way leaves a directory without state, see above.
     pub fn remove(self) -> Result<(), Error> {
-        self.empty()?;
-        fs::remove_dir(&self.path).map_err(|error| Error::io("remove", &self.path, error))
+        let failed = |error| Error::io("remove", &self.path, error);
+        self.remove_file(STATE)?;
+        // Mostly that was all.
+        match fs::remove_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                self.empty()?;
+                fs::remove_dir(&self.path).map_err(failed)
+            }
+            removed => removed.map_err(failed),
+        }
     }
 }
 
@@ -668,7 +688,7 @@ pub fn rfc3339(seconds: u64) -> String {
 mod tests {
     use super::*;
     use std::process::{Child, Command, Stdio};
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     type Plain = State<String, ()>;
 
@@ -749,6 +769,12 @@ mod tests {
         assert_eq!(fs::metadata(home.path().join(STATE)).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(root.path()).unwrap().mode() & 0o7777, 0o700);
         assert_eq!(root.ids().unwrap(), ["web"]);
+        home.remove().unwrap();
+        assert!(root.ids().unwrap().is_empty());
+        let home = root.reserve("web").unwrap();
+        home.write(&state).unwrap();
+        home.write_file("filter", b"x").unwrap();
+        fs::create_dir_all(home.path().join("a/b")).unwrap();
         home.remove().unwrap();
         assert!(root.ids().unwrap().is_empty());
     }

@@ -48,6 +48,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         options.console = Some(foreground.console()?);
     }
     let (notify, container, process) = start(context, options)?;
+    let waited_for = notify.is_some();
     let id = container.id().to_owned();
     let status = std::thread::scope(|scope| {
         if let (Some(notify), Some(init)) = (notify, container.saved().init) {
@@ -57,7 +58,9 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     });
     if !said.on("keep") {
         container.delete(true)?;
-        notify::forget(&context.root, &id)?;
+        if waited_for {
+            notify::forget(&context.root, &id)?;
+        }
     }
     status
 }
