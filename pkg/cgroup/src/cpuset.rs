@@ -10,8 +10,8 @@ use crate::translate::Settings;
 
 const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-/// Makes the new directory fit to take processes.
-pub(crate) fn inherit(dir: &Dir, settings: &Settings) -> Result<(), CgroupError> {
+/// Makes the directory fit to take processes. `fresh`: it has just been made and is empty.
+pub(crate) fn inherit(dir: &Dir, settings: &Settings, fresh: bool) -> Result<(), CgroupError> {
     let configured = |file| settings.writes.iter().any(|write| write.file == file);
     let parent = parent(&dir.path);
     for name in FILES {
@@ -24,7 +24,7 @@ pub(crate) fn inherit(dir: &Dir, settings: &Settings) -> Result<(), CgroupError>
             }
             Ok(value) => value,
         };
-        if !configured(name) && file_is_empty(&dir.path, name)? {
+        if !configured(name) && (fresh || file_is_empty(&dir.path, name)?) {
             file::write(&dir.path, name, value.trim())?;
         }
     }

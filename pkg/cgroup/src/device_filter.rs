@@ -3,6 +3,7 @@
 use std::io;
 
 use cofferdam_sys::{Errno, Fd, bpf};
+use nix::fcntl::OFlag;
 
 use crate::cgroup::Cgroup;
 use crate::device_program::device_program;
@@ -58,7 +59,7 @@ fn set_v2(path: &str, policy: &DevicePolicy, fresh: bool) -> Result<(), CgroupEr
             source: io::Error::from_raw_os_error(errno.0),
         }
     };
-    let cgroup = open_dir(path)?;
+    let cgroup = open_dir(path, OFlag::empty())?;
     let old = if fresh { Vec::new() } else { attached(&cgroup).map_err(failed("BPF_PROG_QUERY"))? };
     let filter = load(&device_program(policy)).map_err(failed("BPF_PROG_LOAD"))?;
     if let [only] = old.as_slice() {

@@ -20,9 +20,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::fcntl::OFlag;
 
 use crate::cgroup::{Cgroup, OwnDir, collect};
 use crate::error::CgroupError;
@@ -196,7 +198,7 @@ impl Prepared<'_> {
             self.check_unused()?;
         }
         if let Some(path) = self.cgroup.unified_path() {
-            self.clone_dir = Some(open_dir(path)?.into());
+            self.clone_dir = Some(open_dir(path, OFlag::O_PATH)?.into());
         }
         self.set_limits(true)
     }
@@ -213,7 +215,7 @@ impl Prepared<'_> {
             }
         }
         if dir.controllers.iter().any(|c| c == "cpuset") {
-            cpuset::inherit(dir, self.settings)?;
+            cpuset::inherit(dir, self.settings, created)?;
         }
         Ok(())
     }
@@ -303,9 +305,9 @@ impl Prepared<'_> {
                 }
             } else if !dir.controllers.is_empty() && dir.controllers != ["name=systemd"] {
                 // systemd knows only some of v1's controllers; its own hierarchy is its own business.
-                file::mkdir_with_parents(dir, &mut self.parents)?;
+                let created = file::mkdir_with_parents(dir, &mut self.parents)?;
                 if dir.controllers.iter().any(|c| c == "cpuset") {
-                    cpuset::inherit(dir, self.settings)?;
+                    cpuset::inherit(dir, self.settings, created)?;
                 }
                 join(&dir.path, child)?;
             }
@@ -334,11 +336,12 @@ impl Drop for Prepared<'_> {
     }
 }
 
-pub(crate) fn open_dir(path: &str) -> Result<File, CgroupError> {
-    use std::os::unix::fs::OpenOptionsExt;
+/// Opens a directory; with `O_PATH` for clone3(2), to which that is enough.
+pub(crate) fn open_dir(path: &str, flags: OFlag) -> Result<File, CgroupError> {
+    let flags = (OFlag::O_DIRECTORY | flags).bits();
     OpenOptions::new()
         .read(true)
-        .custom_flags(nix::fcntl::OFlag::O_DIRECTORY.bits())
+        .custom_flags(flags)
         .open(path)
         .map_err(|source| CgroupError::io("open", path, source))
 }
@@ -430,7 +433,7 @@ impl Cgroup {
             Some(sub) => sub_path(path, &inside(sub)?),
             None => path.to_owned(),
         };
-        open_dir(&path).map(OwnedFd::from)
+        open_dir(&path, OFlag::O_PATH).map(OwnedFd::from)
     }
 
     /// Files by which a single-threaded process puts itself into the v1 hierarchies, as [`Prepared::self_entry`].
@@ -452,21 +455,35 @@ impl Cgroup {
             .collect()
     }
 
+    /// As [`Cgroup::v2_dir_fd`], of the sub-cgroup in which `init`, the container's first process, is now: for an
+    /// `exec` after clone3(2) gave EBUSY, as [`Cgroup::join`] has it.
+    ///
+    /// # Errors
+    ///
+    /// When `init` is gone or has left the container's cgroup.
+    pub fn v2_dir_fd_of(&self, init: i32) -> Result<OwnedFd, CgroupError> {
+        open_dir(&self.unified_path_of(init)?, OFlag::O_PATH).map(OwnedFd::from)
+    }
+
     /// Absolute path of the v2 cgroup that `pid` is in, which must be the container's or one below it.
     fn unified_path_of(&self, pid: i32) -> Result<String, CgroupError> {
         let own = self.unified_path().unwrap_or_default();
-        let dir = format!("/proc/{pid}");
-        let text = file::read(&dir, "cgroup")?;
+        let text = file::read(&format!("/proc/{pid}"), "cgroup")?;
         let path = text.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
-        // The path counts from the root of our cgroup namespace, which need not be the mount point: find where the
-        // container's own path ends in it.
-        let name = own.rsplit('/').next().unwrap_or_default();
-        let below = path.split_once(&format!("/{name}")).map(|(_, below)| below);
-        match below {
-            Some(below) if !below.split('/').any(|part| part == "..") => Ok(format!("{own}{below}")),
-            _ => Err(CgroupError::BadSubCgroup { path: path.to_owned() }),
+        match below(own, path) {
+            Some(below) => Ok(format!("{own}{below}")),
+            None => Err(CgroupError::BadSubCgroup { path: path.to_owned() }),
         }
     }
+}
+
+/// What `path`, counted from the root of a cgroup namespace, has below the directory `own`. Where the two roots are is
+/// not known; but the one path begins with what the other one ends with.
+fn below<'a>(own: &str, path: &'a str) -> Option<&'a str> {
+    let ends = path.match_indices('/').map(|(at, _)| at).skip(1).chain([path.len()]);
+    let below =
+        ends.map(|end| path.split_at(end)).find(|(begin, _)| !begin.is_empty() && own.ends_with(begin))?.1;
+    (!below.split('/').any(|part| part == "..")).then_some(below)
 }
 
 fn sub_path(dir: &str, sub: &str) -> String {
@@ -480,4 +497,31 @@ fn inside(sub: &str) -> Result<String, CgroupError> {
         return Err(CgroupError::BadSubCgroup { path: sub.to_owned() });
     }
     Ok(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_below_the_containers_cgroup() {
+        let own = "/sys/fs/cgroup/a/c1x/c1";
+        assert_eq!(below(own, "/a/c1x/c1/init.scope"), Some("/init.scope"));
+        assert_eq!(below(own, "/a/c1x/c1"), Some(""));
+        assert_eq!(
+            below(own, "/c1/init.scope"),
+            Some("/init.scope"),
+            "our cgroup namespace begins further down"
+        );
+        assert_eq!(below(own, "/elsewhere"), None);
+        assert_eq!(below(own, "/a/c1x/c1/../x"), None);
+        assert_eq!(below(own, ""), None);
+    }
+
+    #[test]
+    fn sub_cgroups_stay_inside() {
+        assert_eq!(inside("/a//./b/").unwrap(), "a/b");
+        assert_eq!(inside("").unwrap(), "");
+        assert_eq!(inside("a/../b").unwrap_err().to_string(), "bad sub cgroup path: a/../b");
+    }
 }
