@@ -138,7 +138,7 @@ fn a_device_that_is_not_allowed_cannot_be_opened() {
         ))
         .unwrap();
     let mut shell = Sleeper::script(
-        dir_of(&cgroup).as_ref().map(|d| std::os::fd::AsRawFd::as_raw_fd(d)),
+        dir_of(&cgroup).as_ref().map(std::os::fd::AsRawFd::as_raw_fd),
         &opens(&out),
         &[],
     );
