@@ -137,11 +137,8 @@ fn a_device_that_is_not_allowed_cannot_be_opened() {
             r#"{"devices":[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]}"#,
         ))
         .unwrap();
-    let mut shell = Sleeper::script(
-        dir_of(&cgroup).as_ref().map(std::os::fd::AsRawFd::as_raw_fd),
-        &opens(&out),
-        &[],
-    );
+    let mut shell =
+        Sleeper::script(dir_of(&cgroup).as_ref().map(std::os::fd::AsRawFd::as_raw_fd), &opens(&out), &[]);
     shell.ended_by();
     assert_eq!(fs::read_to_string(&out).unwrap(), "null\nkmsg\n\0zero\n");
     fs::remove_file(&out).unwrap();
