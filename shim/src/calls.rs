@@ -913,7 +913,7 @@ impl Shim {
         for number in io.outputs.into_iter().chain(io.input) {
             drop(self.streams.end(&self.poll, number));
         }
-        drop((io.held_input, io.console, io.logger_pipes));
+        drop((io.held_input, io.console, io.unread, io.logger_pipes));
         let Some(logger) = io.logger else { return then(self) };
         // It reads the end of its pipes now.
         self.after_logger(logger, then);

@@ -21,9 +21,7 @@ const READY_TIMEOUT_MS: i64 = 30_000;
 /// A running logger. Its pipes' writing ends stay open here for as long as the container is there, so it reads on when a
 /// process of the container has closed its own.
 pub struct Logger {
-    /// Its pid.
-    pub pid: i32,
-    /// What stands for it.
+    /// What stands for its process.
     pub pidfd: OwnedFd,
     /// Where standard output is written to.
     pub stdout: Option<OwnedFd>,
@@ -73,12 +71,7 @@ impl Logger {
             .map_err(|errno| format!("failed to start binary process: {path}: {errno}"))?;
         drop((out_read, err_read, ready_write));
         let copies = out_write.try_clone().and_then(|out| Ok([out, err_write.try_clone()?]));
-        let logger = Logger {
-            pid: spawned.pid,
-            pidfd: spawned.pidfd.into(),
-            stdout: Some(out_write),
-            stderr: Some(err_write),
-        };
+        let logger = Logger { pidfd: spawned.pidfd.into(), stdout: Some(out_write), stderr: Some(err_write) };
         match copies
             .map_err(|error| error.to_string())
             .and_then(|copies| logger.await_ready(ready_read, strict).map(|()| copies))

@@ -12,7 +12,7 @@ use crate::{
 use cofferdam_proto::{Any, Message, Timestamp, events, ttrpc};
 use nix::sys::epoll::EpollFlags;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io::{Read, Write},
     os::unix::net::UnixStream,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -24,6 +24,8 @@ const QUEUE_MAX: usize = 1 << 20;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest pause between two attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Stream id of the first call of a connection.
+const FIRST_STREAM: u32 = 3;
 /// Attempts at an event that containerd itself refuses.
 const REFUSALS_MAX: u32 = 5;
 
@@ -109,6 +111,8 @@ pub struct Publisher {
     pause: Duration,
     refusals: u32,
     given_up: u64,
+    /// What was given up for want of room, by topic.
+    spared: BTreeMap<&'static str, u64>,
 }
 
 impl Publisher {
@@ -125,6 +129,7 @@ impl Publisher {
             pause: Duration::ZERO,
             refusals: 0,
             given_up: 0,
+            spared: BTreeMap::new(),
         }
     }
 
@@ -163,7 +168,7 @@ impl Publisher {
     /// Gives up the oldest events that can be spared, but never the one that is on its way.
     fn make_room(&mut self) {
         let first = usize::from(self.answer_by.is_some());
-        let mut spared: Vec<(&'static str, String)> = Vec::new();
+        let mut spared: Vec<&'static str> = Vec::new();
         let mut at = first;
         while self.bytes > QUEUE_MAX && at < self.queue.len() {
             let waiting = &self.queue[at];
@@ -179,13 +184,18 @@ impl Publisher {
             }
             if let Some(waiting) = self.queue.remove(at) {
                 self.bytes -= waiting.size();
-                spared.push((waiting.topic.names().0, waiting.container));
+                spared.push(waiting.topic.names().0);
             }
         }
-        for (topic, container) in &spared {
-            crate::warn!("event queue is full: gave up {topic} of {container}");
+        let before = self.given_up;
+        for topic in spared {
+            *self.spared.entry(topic).or_default() += 1;
+            self.given_up += 1;
         }
-        self.given_up += spared.len() as u64;
+        // Told when it begins, and each time that there are twice as many.
+        if self.given_up.checked_ilog2() > before.checked_ilog2() {
+            crate::warn!("event queue is full, gave up so far: {:?}", self.spared);
+        }
     }
 
     /// When something is to be done although nothing happens.
@@ -243,16 +253,13 @@ impl Publisher {
         let watched = socket.set_nonblocking(true).is_ok()
             && poll.add(&socket, Source::Publisher, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP).is_ok();
         if watched {
-            // Stream ids of a client are odd; the first call's is 1.
+            // Stream ids of a client are odd, and grow.
             self.connection = Some(Connection {
                 socket,
                 decoder: Decoder::default(),
                 output: Vec::new(),
-                stream: u32::MAX,
+                stream: FIRST_STREAM - 2,
             });
-            if let Some(connection) = &mut self.connection {
-                connection.stream = 1u32.wrapping_sub(2);
-            }
         }
         watched
     }

@@ -8,7 +8,7 @@ use crate::{
     publisher::{Publisher, Topic},
     server::{Call, Server},
     status::Status,
-    streams::{Key, Role, Stream, Streams},
+    streams::{Key, Role, Stream, Streams, Unread},
     task::{Container, Exit, OomWatch, Process, State, Turn, init_key},
 };
 use cofferdam_proto::{Message, events};
@@ -30,6 +30,8 @@ use std::{
 
 /// How long events and answers may take to leave when the shim ends.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
+/// How often output that has ended is looked at whether somebody reads it.
+const READER_PAUSE: Duration = Duration::from_millis(100);
 /// How long after the last job freed memory goes back to the kernel.
 const TRIM_AFTER: Duration = Duration::from_millis(100);
 
@@ -497,7 +499,7 @@ impl Shim {
     pub fn stream_ended(&mut self, number: u32, stream: Stream) {
         let key = stream.owner.clone();
         let role = stream.role;
-        drop(stream);
+        let unread = if role == Role::Output { stream.into_unread() } else { None };
         let Some(process) = self.process(&key) else { return };
         match role {
             Role::Input => {
@@ -514,13 +516,28 @@ impl Shim {
             }
             Role::Output => {
                 process.io.outputs.retain(|other| *other != number);
-                if process.io.outputs.is_empty()
-                    && let Some(turn) = process.drained.take()
-                {
+                let drained = if process.io.outputs.is_empty() { process.drained.take() } else { None };
+                if let Some(unread) = unread {
+                    process.io.unread.push(unread);
+                    self.look_for_readers(key);
+                }
+                if let Some(turn) = drained {
                     turn(self);
                 }
             }
         }
+    }
+
+    /// Looks from time to time whether somebody reads output that has ended already.
+    fn look_for_readers(&mut self, key: Key) {
+        self.after(READER_PAUSE, move |shim| {
+            let Some(process) = shim.process(&key) else { return };
+            let unread = std::mem::take(&mut process.io.unread);
+            process.io.unread = unread.into_iter().filter_map(Unread::if_unread).collect();
+            if !process.io.unread.is_empty() {
+                shim.look_for_readers(key);
+            }
+        });
     }
 
     // --- OOM

@@ -6,14 +6,14 @@
 use crate::poll::{Poll, Source};
 use nix::{
     errno::Errno,
-    fcntl::{SpliceFFlags, splice},
+    fcntl::{OFlag, SpliceFFlags, splice},
     poll::{PollFd, PollFlags, PollTimeout},
     sys::epoll::EpollFlags,
     unistd::{read, write},
 };
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 /// Whose stream it is.
@@ -48,8 +48,8 @@ pub struct Stream {
     pub role: Role,
     source: OwnedFd,
     sink: OwnedFd,
-    /// Something to keep open with it.
-    _held: Option<OwnedFd>,
+    /// The reading end of the fifo that is written to.
+    held: Option<OwnedFd>,
     regular_sink: bool,
     spliced: bool,
     /// Read and not yet written.
@@ -69,12 +69,40 @@ pub struct Plan {
     pub source: OwnedFd,
     /// Written to, without waiting unless it is a regular file.
     pub sink: OwnedFd,
-    /// Something to keep open for as long as the stream is.
+    /// The reading end of the fifo that is written to.
     pub held: Option<OwnedFd>,
     /// Whether both are pipes or fifos.
     pub pipes: bool,
     /// Whether the sink is a regular file.
     pub regular_sink: bool,
+}
+
+/// A fifo whose reader is away. What is in a fifo is lost when its last end closes, so it stays open until the reader is back or the
+/// process is deleted.
+pub struct Unread {
+    sink: OwnedFd,
+    _held: OwnedFd,
+}
+
+impl Unread {
+    /// Itself, unless somebody else has the fifo open for reading by now. Then it is closed, and the reader gets what is in it, and
+    /// its end.
+    pub fn if_unread(self) -> Option<Unread> {
+        let Unread { sink, _held } = self;
+        drop(_held);
+        let mut fds = [PollFd::new(sink.as_fd(), PollFlags::POLLOUT)];
+        let count = nix::poll::poll(&mut fds, PollTimeout::ZERO);
+        // A writing end that no reader is left for is in error.
+        let unread =
+            count.is_ok() && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR));
+        if !unread {
+            return None;
+        }
+        let path = format!("/proc/self/fd/{}", sink.as_raw_fd());
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let held = nix::fcntl::open(path.as_str(), flags, nix::sys::stat::Mode::empty()).ok()?;
+        Some(Unread { sink, _held: held })
+    }
 }
 
 enum Step {
@@ -110,7 +138,7 @@ impl Streams {
             role: plan.role,
             source: plan.source,
             sink: plan.sink,
-            _held: plan.held,
+            held: plan.held,
             regular_sink: plan.regular_sink,
             spliced: plan.pipes,
             pending: Vec::new(),
@@ -156,6 +184,11 @@ impl Streams {
 }
 
 impl Stream {
+    /// What is left of a stream that has ended: a fifo with output in it that nobody reads yet.
+    pub fn into_unread(self) -> Option<Unread> {
+        Unread { sink: self.sink, _held: self.held? }.if_unread()
+    }
+
     fn watch(&mut self, poll: &Poll, number: u32, side: Side) {
         if self.watched == Some(side) {
             return;
@@ -252,7 +285,7 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use nix::{fcntl::OFlag, unistd::pipe2};
+    use nix::unistd::pipe2;
 
     fn pipe() -> (OwnedFd, OwnedFd) {
         pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap()
@@ -312,6 +345,25 @@ mod tests {
             assert!(sent == got, "spliced: {spliced}");
             assert_eq!(streams.copied, sent.len() as u64);
         }
+    }
+
+    #[test]
+    fn a_fifo_that_nobody_reads_is_kept_until_somebody_does() {
+        let path = std::env::temp_dir().join(format!("shim-unread-{}", std::process::id()));
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+        let open = |flags| {
+            nix::fcntl::open(&path, flags | OFlag::O_NONBLOCK, nix::sys::stat::Mode::empty()).unwrap()
+        };
+        let held = open(OFlag::O_RDONLY);
+        let sink = open(OFlag::O_WRONLY);
+        write(&sink, b"kept").unwrap();
+        let unread = Unread { sink, _held: held }.if_unread().expect("nobody reads");
+        let reader = open(OFlag::O_RDONLY);
+        assert!(unread.if_unread().is_none(), "somebody reads");
+        let mut buffer = [0; 64];
+        assert_eq!(read(&reader, &mut buffer), Ok(4));
+        assert_eq!(read(&reader, &mut buffer), Ok(0), "and then its end");
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::{
     server::Call,
     shim::Shim,
     stdio::{Ends, Paths},
-    streams::Key,
+    streams::{Key, Unread},
 };
 use cofferdam_proto::task::Status as WireStatus;
 use std::{
@@ -71,6 +71,8 @@ pub struct Io {
     pub held_input: Option<OwnedFd>,
     /// The terminal.
     pub console: Option<OwnedFd>,
+    /// Output that has ended and that nobody has read yet.
+    pub unread: Vec<Unread>,
     /// The logger's pipes, which it reads to their end.
     pub logger_pipes: Vec<OwnedFd>,
     /// Number of the logger's process.
