@@ -241,13 +241,9 @@ impl Container {
         Ok(if self.home.has(START) { Status::Created } else { Status::Running })
     }
 
-    /// What `state` prints.
+    /// What `state` prints; the owner's name is left to `list`, as in runc.
     pub fn summary(&self) -> Result<Summary, Error> {
-        let mut summary = Summary::of(&self.saved, self.status()?);
-        if let Ok(Some(user)) = nix::unistd::User::from_uid(self.home.owner()?.into()) {
-            summary.owner = user.name;
-        }
-        Ok(summary)
+        Ok(Summary::of(&self.saved, self.status()?))
     }
 
     /// Runs the program of a created container. Returns when it runs.
@@ -351,10 +347,7 @@ impl Container {
     /// # Errors
     /// [`Error::WrongState`] when it runs; when its cgroup or directory cannot be removed.
     pub fn delete(self, force: bool) -> Result<(), Error> {
-        let Container { home, .. } = self;
-        let home = home.lock()?;
-        let saved: Saved = home.read()?;
-        let container = Container { home: home.unlock()?, saved };
+        let container = if force { self.take_over()? } else { self.when_free()? };
         match container.status()? {
             Status::Stopped => {}
             // Its creator is gone, or it would hold the lock that we had.
@@ -363,6 +356,28 @@ impl Container {
             status => return Err(container.wrong_state(Verb::Delete, status)),
         }
         container.forget()
+    }
+
+    /// The container as it is when no other verb works on it.
+    fn when_free(self) -> Result<Container, Error> {
+        let home = self.home.lock()?;
+        let saved: Saved = home.read()?;
+        Ok(Container { home: home.unlock()?, saved })
+    }
+
+    /// The same, but a verb that hangs (a start whose hook does not end) is not waited for: it notices that its init is killed.
+    fn take_over(self) -> Result<Container, Error> {
+        match self.home.reopen()?.try_lock() {
+            Ok(home) => {
+                let saved: Saved = home.read()?;
+                Ok(Container { home: home.unlock()?, saved })
+            }
+            Err(Error::Busy { .. }) => {
+                self.end()?;
+                self.when_free()
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Kills everything in it and waits for the first process to go.

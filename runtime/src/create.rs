@@ -31,7 +31,7 @@ pub(crate) fn create(
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
-    let target = ExecTarget::of(spec, &host, &plan_options)?;
+    let target = ExecTarget::of(spec, &host, &plan_options, &plan)?;
     let home = root.reserve(&options.id)?;
     let saved = first_state(spec, options, &plan, target)?;
     let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
@@ -198,9 +198,9 @@ impl Companion for Creation<'_> {
     }
 
     fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error> {
-        let Some(profile) = &self.saved.exec.target.seccomp else {
+        let Some(filter) = &self.saved.exec.target.seccomp else {
             return Err(Error::Unsupported("a filter without a profile has a listener".into()));
         };
-        sockets::send_seccomp_listener(profile, &self.saved, Status::Creating, pid, &listener)
+        sockets::send_seccomp_listener(filter, &self.saved, Status::Creating, pid, &listener)
     }
 }

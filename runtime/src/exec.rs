@@ -28,7 +28,7 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
     let needs = Needs {
         apparmor: !options.process.apparmor_profile.is_empty(),
         selinux: !options.process.selinux_label.is_empty(),
-        seccomp: target.seccomp.is_some(),
+        seccomp: false,
     };
     let host = Host::probe(&needs).map_err(|error| Error::call("look at this machine", error))?;
     let console = match (&options.console, &options.console_socket) {
@@ -83,9 +83,9 @@ impl Companion for Tenancy<'_> {
     }
 
     fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error> {
-        let Some(profile) = &self.saved.kept().target.seccomp else {
+        let Some(filter) = &self.saved.kept().target.seccomp else {
             return Err(Error::Unsupported("a filter without a profile has a listener".into()));
         };
-        sockets::send_seccomp_listener(profile, self.saved, Status::Running, pid, &listener)
+        sockets::send_seccomp_listener(filter, self.saved, Status::Running, pid, &listener)
     }
 }

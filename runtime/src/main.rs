@@ -1,6 +1,4 @@
 //! The command line of the runtime.
-#![forbid(unsafe_code)]
+#![no_main]
 
-fn main() {
-    std::process::exit(cofferdam::cli::main())
-}
+cofferdam_sys::hosted_entry!(cofferdam::cli::main);

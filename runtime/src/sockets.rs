@@ -3,12 +3,12 @@
 use crate::container::Saved;
 use crate::error::Error;
 use crate::state::{Home, Status};
+use cofferdam_plan::Filter;
 use cofferdam_sys::{Fd, net};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect as nix_connect, listen as nix_listen,
     socket,
 };
-use oci_spec::runtime::LinuxSeccomp;
 use serde::Serialize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -76,22 +76,23 @@ struct ContainerProcessState<'a> {
 
 /// Sends the listener of a filter to the agent that the profile names.
 pub(crate) fn send_seccomp_listener(
-    profile: &LinuxSeccomp,
+    filter: &Filter,
     saved: &Saved,
     status: Status,
     pid: i32,
     listener: &Fd,
 ) -> Result<(), Error> {
-    let Some(path) = profile.listener_path() else {
+    if filter.listener_path.is_empty() {
         return Err(Error::Unsupported("config.json /linux/seccomp: NOTIFY without a listenerPath".into()));
-    };
+    }
+    let path = Path::new(&filter.listener_path);
     let init = saved.init.map_or(pid, |init| init.pid);
     let state = crate::container::hook_state(saved, status, init);
     let message = ContainerProcessState {
         oci_version: &saved.oci_version,
         fds: ["seccompFd"],
         pid,
-        metadata: profile.listener_metadata().as_deref().unwrap_or_default(),
+        metadata: &filter.listener_metadata,
         state: serde_json::from_str(&state).unwrap_or_default(),
     };
     let text =

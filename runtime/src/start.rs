@@ -92,11 +92,11 @@ fn failed(container: &Container, report: Report) -> Error {
 
 fn pass_listener(container: &Container, number: i32) -> Result<(), Error> {
     let saved = container.saved();
-    let (Some(profile), Some(pidfd)) = (&saved.kept().target.seccomp, container.pidfd()?) else {
+    let (Some(filter), Some(pidfd)) = (&saved.kept().target.seccomp, container.pidfd()?) else {
         return Err(Error::Unsupported("a filter without a profile has a listener".into()));
     };
     let listener = process::pidfd_getfd(&pidfd, number);
     let listener = listener.map_err(|errno| Error::call("take the seccomp listener", errno))?;
     let pid = container.pid().unwrap_or_default();
-    sockets::send_seccomp_listener(profile, saved, Status::Creating, pid, &listener)
+    sockets::send_seccomp_listener(filter, saved, Status::Creating, pid, &listener)
 }

@@ -3,11 +3,10 @@
 use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::order::console;
-use crate::{Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
-use crate::{limits, namespaces, process, seccomp};
+use crate::{Filter, Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
+use crate::{limits, namespaces, process};
 use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, parse_cpu_list};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
-use oci_spec::runtime::LinuxSeccomp;
 use serde::{Deserialize, Serialize};
 
 /// What an exec must know of the container: a part of its state.
@@ -24,9 +23,9 @@ pub struct ExecTarget {
     pub gid_mappings: Vec<IdMapping>,
     /// The user namespace's setgroups is `deny`.
     pub deny_setgroups: bool,
-    /// Its seccomp profile.
+    /// Its seccomp filter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp: Option<LinuxSeccomp>,
+    pub seccomp: Option<Filter>,
     /// Its personality's domain.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub personality: Option<String>,
@@ -36,7 +35,7 @@ pub struct ExecTarget {
 
 impl ExecTarget {
     /// Takes from a container's config what later execs need.
-    pub fn of(spec: &Spec, host: &Host, options: &Options) -> Result<ExecTarget, Refused> {
+    pub fn of(spec: &Spec, host: &Host, options: &Options, plan: &Plan) -> Result<ExecTarget, Refused> {
         let wanted = namespaces::Wanted::of(spec)?;
         let ids = Ids::of(spec, host, options, &wanted)?;
         Ok(ExecTarget {
@@ -45,7 +44,7 @@ impl ExecTarget {
             uid_mappings: ids.uid,
             gid_mappings: ids.gid,
             deny_setgroups: ids.deny_setgroups,
-            seccomp: spec.linux.seccomp.clone(),
+            seccomp: Filter::of(spec, plan),
             personality: spec.linux.personality.as_ref().map(|personality| personality.domain.clone()),
             no_new_keyring: options.no_new_keyring,
         })
@@ -105,10 +104,8 @@ fn compile_inner(
     draft.host(HostStep::Commit);
     draft.host(HostStep::Release(Barrier::Committed));
     draft.step(Step::Await(Barrier::Committed));
-    if let Some(profile) = &container.seccomp {
-        let (step, mut warnings) = seccomp::load(profile, host)?;
-        draft.step(step);
-        draft.warnings.append(&mut warnings);
+    if let Some(filter) = &container.seccomp {
+        draft.step(filter.load());
         if !process.no_new_privileges {
             draft.init.extend(process::set_capabilities(process));
         }

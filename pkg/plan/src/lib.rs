@@ -20,6 +20,7 @@ mod cgroup;
 mod devices;
 mod draft;
 mod exec;
+mod filter;
 mod hooks;
 mod idmap;
 mod limits;
@@ -35,6 +36,7 @@ mod sysctl;
 pub use cofferdam_host::{Host, Needs};
 pub use cofferdam_spec::{Refused, Spec};
 pub use exec::{ExecOptions, ExecTarget, compile_exec};
+pub use filter::Filter;
 pub use order::compile;
 
 use cofferdam_cgroup::{Placement, Settings};

@@ -2,7 +2,7 @@
 
 mod support;
 
-use cofferdam_plan::{ExecOptions, ExecTarget, Host, Plan, compile_exec};
+use cofferdam_plan::{ExecOptions, ExecTarget, Host, Plan, compile, compile_exec};
 use cofferdam_spec::Process;
 use cofferdam_step::{Namespace, Step};
 use serde_json::{Value, json};
@@ -16,7 +16,9 @@ fn process(change: Value) -> Process {
 }
 
 fn target(change: Value) -> ExecTarget {
-    ExecTarget::of(&changed(change), &v2(), &options()).unwrap()
+    let spec = changed(change);
+    let plan = compile(&spec, &v2(), &options()).unwrap();
+    ExecTarget::of(&spec, &v2(), &options(), &plan).unwrap()
 }
 
 fn exec(change: Value) -> Plan {

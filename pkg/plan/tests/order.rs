@@ -64,7 +64,8 @@ fn plans() -> Vec<(String, Plan)> {
                 plans.push((format!("run {run} on {name}: {change}"), plan));
             }
             let spec = changed(change.clone());
-            let target = ExecTarget::of(&spec, &host, &options()).unwrap();
+            let created = compile(&spec, &host, &options()).unwrap();
+            let target = ExecTarget::of(&spec, &host, &options(), &created).unwrap();
             let process = spec.process.as_ref().unwrap();
             let plan = compile_exec(process, &target, &host, &ExecOptions::default()).unwrap();
             plans.push((format!("exec on {name}: {change}"), plan));

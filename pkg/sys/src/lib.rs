@@ -34,6 +34,8 @@ pub use text::Strings;
 #[cfg(feature = "std")]
 pub mod bpf;
 #[cfg(feature = "std")]
+pub mod hosted;
+#[cfg(feature = "std")]
 pub mod image;
 #[cfg(feature = "std")]
 pub mod shim;

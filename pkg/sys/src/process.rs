@@ -160,6 +160,14 @@ pub fn reset_signal_handlers() {
     }
 }
 
+/// Ignores a signal.
+pub fn ignore_signal(signal: i32) {
+    // struct kernel_sigaction with SIG_IGN as its handler.
+    let action = [libc::SIG_IGN as u64, 0, 0, 0];
+    // SAFETY: the kernel reads one kernel_sigaction, for which `action` is large enough on both architectures.
+    let _ = unsafe { syscall!(libc::SYS_rt_sigaction, signal, &raw const action, 0, 8) };
+}
+
 /// `signalfd4(2)` for the signals in `mask`.
 pub fn signalfd(mask: u64) -> Result<Fd> {
     // SAFETY: the kernel reads eight bytes of mask.

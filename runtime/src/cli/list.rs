@@ -44,7 +44,10 @@ fn summaries(context: &Context) -> Result<Vec<Summary>, Error> {
     let mut summaries = Vec::new();
     for container in context.store().list()? {
         match container.summary() {
-            Ok(summary) => summaries.push(summary),
+            Ok(mut summary) => {
+                summary.owner = container.home().owner().map(crate::state::user_name).unwrap_or_default();
+                summaries.push(summary);
+            }
             Err(error) => tracing::error!("status for {}: {}", container.id(), message(&error)),
         }
     }
