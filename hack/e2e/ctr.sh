@@ -54,7 +54,7 @@ step_run_of_a_missing_command_leaves_no_task() {
 # the second of sleep behind each input.
 step_run_output_and_input() {
   same hello "$(run --rm $I e2e echo hello)"
-  same piped "$({ echo piped; sleep 1; } | run --rm $I e2e cat)"
+  same piped "$({ echo piped; a_while; } | run --rm $I e2e cat)"
   run --rm $I e2e sh -c 'echo out; echo err >&2' >"$W/out" 2>"$W/err"
   same out "$(cat "$W/out")"
   same err "$(cat "$W/err")"
@@ -64,7 +64,7 @@ step_large_output() { same 2000000 "$(run --rm $I e2e sh -c 'yes | head -c 20000
 
 step_large_input() {
   head -c 3000000 /dev/urandom >"$W/data"
-  same "$(md5sum <"$W/data")" "$({ cat "$W/data"; sleep 1; } | run --rm $I e2e md5sum)"
+  same "$(md5sum <"$W/data")" "$({ cat "$W/data"; a_while; } | run --rm $I e2e md5sum)"
 }
 
 step_run_on_a_terminal() {
@@ -172,7 +172,7 @@ step_exec() {
   exits 9 ctr tasks exec --exec-id one e2e sh -c 'exit 9'
   same /tmp "$(ctr tasks exec --exec-id two --cwd /tmp e2e pwd)"
   has "$(ctr tasks exec --exec-id three --user 1000:1000 e2e id)" "uid=1000(user)"
-  same piped "$({ echo piped; sleep 1; } | ctr tasks exec --exec-id four e2e cat)"
+  same piped "$({ echo piped; a_while; } | ctr tasks exec --exec-id four e2e cat)"
   exits 1 ctr tasks exec --exec-id five e2e no-such-command
   has "$output" "executable file not found"
   exits 4 pty 30x90 '# ' 'until [ "$(stty size)" = "30 90" ]; do sleep 0.1; done; exit 4' -- ctr tasks exec -t --exec-id six e2e sh

@@ -242,7 +242,7 @@ step_logs() {
 step_attach() {
   docker run -d -i --name e2e busybox sh -c 'read line; echo got $line; exit 6'
   local status=0
-  output=$({ echo hello; sleep 1; } | docker attach e2e) || status=$?
+  output=$({ echo hello; a_while; } | docker attach e2e) || status=$?
   same 6 $status
   same "got hello" "$output"
 }
