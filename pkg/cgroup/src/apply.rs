@@ -99,11 +99,11 @@ fn one(path: &str, write: &Write) -> Result<(), CgroupError> {
     match (result, &write.how) {
         (Err(error), How::IfPresent) if error.is(Errno::ENOENT) => Ok(()),
         (Err(error), How::Else { file, value }) if error.is(Errno::ENOENT) => file::write(path, file, value),
-        (Err(error), How::Unified) if error.is_gone() || error.is_permission() => {
-            Err(explain(path, write).unwrap_or(error))
-        }
         (Err(error), _) if error.is(Errno::EBUSY) && write.file == "memory.limit_in_bytes" => {
             Err(in_use(path, write).unwrap_or(error))
+        }
+        (Err(error), _) if error.is_gone() || error.is_permission() => {
+            Err(explain(path, write).unwrap_or(error))
         }
         (result, _) => result,
     }
@@ -125,14 +125,16 @@ fn minus(path: &str, write: &Write, file: &str) -> Result<String, CgroupError> {
     }
 }
 
-/// Says it if the controller, not the file, is what is missing.
+/// Says it if the controller, not the file, is what is missing. v1 has no list of controllers and needs none: what is
+/// mounted is there.
 fn explain(path: &str, write: &Write) -> Option<CgroupError> {
     let controllers = file::read(path, "cgroup.controllers").ok()?;
     let there = controllers.split_whitespace().any(|c| c == write.controller) || write.controller == "cgroup";
-    (!there).then(|| CgroupError::Unavailable {
-        file: write.file.clone().into_owned(),
-        controller: write.controller.clone().into_owned(),
-    })
+    let what = match write.how {
+        How::Unified => format!("unified resource {:?}", write.file),
+        _ => write.file.clone().into_owned(),
+    };
+    (!there).then(|| CgroupError::Unavailable { what, controller: write.controller.clone().into_owned() })
 }
 
 fn in_use(path: &str, write: &Write) -> Option<CgroupError> {
@@ -230,6 +232,8 @@ mod tests {
             error.to_string(),
             "unified resource \"hugetlb.2MB.max\" can't be set: controller \"hugetlb\" not available"
         );
+        let error = writes(&fake.cgroup, &[Write::new("pids", "pids.max", 5)]).unwrap_err();
+        assert_eq!(error.to_string(), "pids.max can't be set: controller \"pids\" not available");
         let error = writes(&fake.cgroup, &[write("memory.nonsense", "memory")]).unwrap_err();
         assert!(error.to_string().starts_with("cgroup: open "), "{error}");
     }

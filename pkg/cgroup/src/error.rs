@@ -84,12 +84,12 @@ pub enum CgroupError {
         /// Most bytes ever in use.
         peak: String,
     },
-    /// A key of `linux.resources.unified` whose controller does not reach the cgroup.
-    #[error("unified resource {file:?} can't be set: controller {controller:?} not available")]
+    /// A v2 limit whose controller does not reach the cgroup.
+    #[error("{what} can't be set: controller {controller:?} not available")]
     Unavailable {
-        /// The key.
-        file: String,
-        /// Its first part.
+        /// The file, or the key of `linux.resources.unified`.
+        what: String,
+        /// The first part of its name.
         controller: String,
     },
     /// The kernel rejected the device filter.

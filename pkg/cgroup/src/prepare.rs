@@ -294,25 +294,28 @@ impl Prepared<'_> {
             .zip(&self.cgroup.dirs)
             .map(|(dir, own)| Dir { path: own.path.clone(), ..dir.clone() })
             .collect();
-        for dir in &dirs {
-            if v2 {
+        if v2 {
+            for dir in &dirs {
                 enable::controllers(dir, self.settings)?;
                 if let Some(owner) = self.options.owner {
                     delegate::chown(&dir.path, owner)?;
                 }
-                if unit.is_slice() {
-                    join(&dir.path, child)?;
-                }
-            } else if !dir.controllers.is_empty() && dir.controllers != ["name=systemd"] {
-                // systemd knows only some of v1's controllers; its own hierarchy is its own business.
-                let created = file::mkdir_with_parents(dir, &mut self.parents)?;
-                if dir.controllers.iter().any(|c| c == "cpuset") {
-                    cpuset::inherit(dir, self.settings, created)?;
-                }
-                join(&dir.path, child)?;
+            }
+            self.set_limits(false)?;
+            // A slice cannot be made with processes in it.
+            return if unit.is_slice() { self.cgroup.join(child, None) } else { Ok(()) };
+        }
+        // systemd knows only some of v1's controllers; its own hierarchy is its own business.
+        let ours = |dir: &&Dir| !dir.controllers.is_empty() && dir.controllers != ["name=systemd"];
+        for dir in dirs.iter().filter(ours) {
+            let created = file::mkdir_with_parents(dir, &mut self.parents)?;
+            if dir.controllers.iter().any(|c| c == "cpuset") {
+                cpuset::inherit(dir, self.settings, created)?;
             }
         }
-        self.set_limits(false)
+        // Before the child comes in: without CPUs it could not.
+        self.set_limits(false)?;
+        dirs.iter().filter(ours).try_for_each(|dir| join(&dir.path, child))
     }
 }
 

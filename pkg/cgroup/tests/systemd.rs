@@ -1,4 +1,5 @@
-//! The systemd driver for real. Needs root on a host that systemd has booted, with cgroup v2; makes units of its own.
+//! The systemd driver for real. Needs root on a host that systemd has booted; makes units of its own. All but one test
+//! want cgroup v2.
 
 mod ground;
 
@@ -10,8 +11,8 @@ use cofferdam_cgroup::{Cgroup, Driver, Options, Placement, Settings, Version, pl
 use ground::{Sleeper, eventually, read};
 
 /// A placement in system.slice, with a name of its own.
-fn unit(name: &str) -> Option<Placement> {
-    if !nix::unistd::geteuid().is_root() || !booted() || probe().unwrap().version() != Version::V2 {
+fn unit(name: &str, v2: bool) -> Option<Placement> {
+    if !nix::unistd::geteuid().is_root() || !booted() || (probe().unwrap().version() == Version::V2) != v2 {
         return None;
     }
     let path = format!("system.slice:cofferdam-test:{}-{name}", std::process::id());
@@ -20,7 +21,7 @@ fn unit(name: &str) -> Option<Placement> {
 
 macro_rules! unit {
     ($name:expr) => {
-        match unit($name) {
+        match unit($name, true) {
             None => skip!("needs root, systemd and cgroup v2"),
             Some(placement) => placement,
         }
@@ -107,6 +108,39 @@ fn a_scope_holds_the_child_and_its_limits() {
     end(&cgroup);
     assert!(!cgroup.exists());
     assert_eq!(show(unit, "LoadState"), "not-found");
+}
+
+#[test]
+fn on_v1_the_child_enters_what_systemd_leaves_out() {
+    let Some(placement) = unit("v1", false) else { skip!("needs root, systemd and cgroup v1") };
+    let settings =
+        settings(r#"{"memory":{"limit":67108864},"pids":{"limit":77},"cpu":{"shares":512,"cpus":"0"}}"#);
+    let (cgroup, sleeper) = start(&placement, &settings);
+    for (controllers, path) in sleeper.cgroups() {
+        let ours = placement.dirs.iter().find(|dir| dir.controllers.join(",") == controllers);
+        if let Some(dir) = ours {
+            assert_eq!(format!("{}{path}", dir.mount_point), dir.path, "{controllers}");
+        }
+    }
+    for (controller, file, value) in [
+        ("memory", "memory.limit_in_bytes", "67108864"),
+        ("pids", "pids.max", "77"),
+        ("cpu", "cpu.shares", "512"),
+        ("cpuset", "cpuset.cpus", "0"),
+    ] {
+        assert_eq!(read(&cgroup, controller, file), value);
+    }
+    assert!(!read(&cgroup, "devices", "devices.list").contains("a *:*"));
+    assert_eq!(show(name(&placement), "TasksMax"), "77");
+    cgroup.freeze().unwrap();
+    cgroup.thaw().unwrap();
+    cgroup.apply(&update(r#"{"pids":{"limit":60}}"#)).unwrap();
+    assert_eq!(read(&cgroup, "pids", "pids.max"), "60");
+    assert!(!cgroup.is_frozen().unwrap());
+    end(&cgroup);
+    for dir in &placement.dirs {
+        assert!(!fs::exists(&dir.path).unwrap(), "{}", dir.path);
+    }
 }
 
 #[test]

@@ -239,6 +239,7 @@ fn used_and_frozen_cgroups_are_refused() {
 #[test]
 fn a_cgroup_in_a_threaded_tree_cannot_have_memory_limits() {
     let ground = ground!("threaded");
+    need!(ground, "hugetlb");
     let root = ground.layout.unified().unwrap().mount_point.clone();
     let parent = format!("{root}{}", ground.parent);
     fs::create_dir_all(format!("{parent}/threads")).unwrap();
