@@ -25,7 +25,23 @@ impl Cgroup {
         if let Some(policy) = &settings.devices {
             device_filter::set(self, policy, false)?;
         }
-        writes(self, &settings.writes)
+        writes(self, &settings.writes, false)
+    }
+
+    /// Sets what [`Settings::settle_later`] has left out. Where nothing was left out, it does nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cgroup::apply`].
+    pub fn settle(&self, settings: &Settings) -> Result<(), CgroupError> {
+        let left = settings.left_for_later();
+        if !settings.settle_later || left.writes.is_empty() {
+            return Ok(());
+        }
+        if self.unit.is_some() {
+            crate::systemd::set_properties(self, &left)?;
+        }
+        writes(self, &left.writes, false)
     }
 
     // Best effort, as in runc: without a figure there is nothing to compare with.
@@ -41,20 +57,26 @@ impl Cgroup {
     }
 }
 
-/// Makes the writes in order.
-pub(crate) fn writes(cgroup: &Cgroup, writes: &[Write]) -> Result<(), CgroupError> {
+/// Makes the writes in order. `fresh`: no file of the cgroup has been written before.
+pub(crate) fn writes<'a>(
+    cgroup: &Cgroup,
+    writes: impl IntoIterator<Item = &'a Write>,
+    fresh: bool,
+) -> Result<(), CgroupError> {
+    let writes: Vec<&Write> = writes.into_iter().collect();
     let mut put_off: Vec<&Write> = Vec::new();
     let mut done_early: Option<&Write> = None;
-    for (index, write) in writes.iter().enumerate() {
+    for (index, &write) in writes.iter().enumerate() {
         if done_early.is_some_and(|early| std::ptr::eq(early, write)) {
             continue;
         }
         let path = cgroup.need(&write.controller)?;
         let bigger = writes[index + 1..]
             .iter()
+            .copied()
             .find(|later| matches!(&later.how, How::BeforeIfAbove { file } if *file == write.file));
         if let Some(bigger) = bigger
-            && is_above(path, bigger, &write.file)?
+            && is_above(path, bigger, &write.file, fresh)?
         {
             one(path, bigger)?;
             done_early = Some(bigger);
@@ -72,11 +94,13 @@ pub(crate) fn writes(cgroup: &Cgroup, writes: &[Write]) -> Result<(), CgroupErro
     Ok(())
 }
 
-fn is_above(path: &str, write: &Write, file: &str) -> Result<bool, CgroupError> {
+fn is_above(path: &str, write: &Write, file: &str, fresh: bool) -> Result<bool, CgroupError> {
     let new: i64 = number(path, &write.file, &write.value)?;
-    // A new v1 cgroup reports the largest multiple of the page size, which nothing is above.
-    let text = file::read(path, file)?;
-    Ok(new == -1 || new > number(path, file, text.trim())?)
+    // A new cgroup has no limit, which nothing but no limit is above.
+    if new == -1 || fresh {
+        return Ok(new == -1);
+    }
+    Ok(new > number(path, file, file::read(path, file)?.trim())?)
 }
 
 fn number(path: &str, file: &str, text: &str) -> Result<i64, CgroupError> {
@@ -184,22 +208,23 @@ mod tests {
     fn a_missing_file_has_a_stand_in() {
         let fake = Fake::new("else", &[("io.weight", "")]);
         let how = How::Else { file: "io.weight".into(), value: "5001".into() };
-        writes(&fake.cgroup, &[Write::new("io", "io.bfq.weight", 505).how(how)]).unwrap();
+        writes(&fake.cgroup, &[Write::new("io", "io.bfq.weight", 505).how(how)], false).unwrap();
         assert_eq!(fake.read("io.weight"), "5001");
     }
 
     #[test]
     fn a_missing_file_may_not_matter() {
         let fake = Fake::new("present", &[]);
-        writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", "max").how(How::IfPresent)]).unwrap();
-        let error = writes(&fake.cgroup, &[Write::new("memory", "memory.max", 5)]).unwrap_err();
+        writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", "max").how(How::IfPresent)], false)
+            .unwrap();
+        let error = writes(&fake.cgroup, &[Write::new("memory", "memory.max", 5)], false).unwrap_err();
         assert!(error.to_string().ends_with("/memory.max") && error.is(Errno::ENOENT), "{error}");
     }
 
     #[test]
     fn a_new_period_keeps_the_quota() {
         let fake = Fake::new("period", &[("cpu.max", "50000 100000\n")]);
-        writes(&fake.cgroup, &[Write::new("cpu", "cpu.max", 20000).how(How::KeepFirstWord)]).unwrap();
+        writes(&fake.cgroup, &[Write::new("cpu", "cpu.max", 20000).how(How::KeepFirstWord)], false).unwrap();
         // A plain file keeps the tail of what was longer.
         assert!(fake.read("cpu.max").starts_with("50000 20000"));
     }
@@ -208,17 +233,17 @@ mod tests {
     fn swap_alone_is_counted_from_the_present_limit() {
         let how = || How::Minus { file: "memory.max".into() };
         let fake = Fake::new("minus", &[("memory.max", "1000\n"), ("memory.swap.max", "")]);
-        writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 1500).how(how())]).unwrap();
+        writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 1500).how(how())], false).unwrap();
         assert_eq!(fake.read("memory.swap.max"), "500");
-        let error =
-            writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 900).how(how())]).unwrap_err();
+        let error = writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 900).how(how())], false)
+            .unwrap_err();
         assert!(
             error.to_string().ends_with("memory+swap limit 900 should be >= memory limit 1000"),
             "{error}"
         );
         std::fs::write(fake.dir.join("memory.max"), "max\n").unwrap();
-        let error =
-            writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 900).how(how())]).unwrap_err();
+        let error = writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", 900).how(how())], false)
+            .unwrap_err();
         assert!(error.to_string().ends_with("unable to set swap limit without memory limit"), "{error}");
     }
 
@@ -227,14 +252,14 @@ mod tests {
         let fake = Fake::new("unified", &[("cgroup.controllers", "cpu memory\n")]);
         let write =
             |file: &'static str, controller: &'static str| Write::new(controller, file, 1).how(How::Unified);
-        let error = writes(&fake.cgroup, &[write("hugetlb.2MB.max", "hugetlb")]).unwrap_err();
+        let error = writes(&fake.cgroup, &[write("hugetlb.2MB.max", "hugetlb")], false).unwrap_err();
         assert_eq!(
             error.to_string(),
             "unified resource \"hugetlb.2MB.max\" can't be set: controller \"hugetlb\" not available"
         );
-        let error = writes(&fake.cgroup, &[Write::new("pids", "pids.max", 5)]).unwrap_err();
+        let error = writes(&fake.cgroup, &[Write::new("pids", "pids.max", 5)], false).unwrap_err();
         assert_eq!(error.to_string(), "pids.max can't be set: controller \"pids\" not available");
-        let error = writes(&fake.cgroup, &[write("memory.nonsense", "memory")]).unwrap_err();
+        let error = writes(&fake.cgroup, &[write("memory.nonsense", "memory")], false).unwrap_err();
         assert!(error.to_string().starts_with("cgroup: open "), "{error}");
     }
 

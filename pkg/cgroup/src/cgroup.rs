@@ -10,16 +10,13 @@ use crate::layout::Version;
 use crate::place::{Placement, Unit};
 
 /// One directory of a container's cgroup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnDir {
     /// Its v1 controllers, separated by commas as in `/proc/self/cgroup`; empty for the v2 hierarchy.
-    #[serde(rename = "c", default, skip_serializing_if = "String::is_empty")]
     pub controllers: String,
     /// Absolute path.
-    #[serde(rename = "p")]
     pub path: String,
     /// It was there before the container; then it outlives it.
-    #[serde(rename = "kept", default, skip_serializing_if = "std::ops::Not::not")]
     pub existed: bool,
 }
 
@@ -40,11 +37,52 @@ impl OwnDir {
 /// It is a value without open files, made to be kept in the container's state file and to be used from any thread of
 /// any process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Saved", into = "Saved")]
 pub struct Cgroup {
     pub(crate) version: Version,
     pub(crate) dirs: Vec<OwnDir>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unit: Option<Unit>,
+}
+
+/// How a [`Cgroup`] is written down: the part that the paths have in common, which holds the long id, only once.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: Version,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
+    /// The end of every path.
+    below: String,
+    /// Controllers and beginning of the path of each directory.
+    dirs: Vec<(String, String)>,
+    /// Positions in `dirs` of those that existed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    existed: Vec<usize>,
+}
+
+impl From<Cgroup> for Saved {
+    fn from(cgroup: Cgroup) -> Saved {
+        let mut below = cgroup.dirs.first().map_or("", |dir| &dir.path);
+        while !cgroup.dirs.iter().all(|dir| dir.path.ends_with(below)) {
+            // The next shorter end that begins with a slash.
+            below = below.get(1..).and_then(|rest| Some(&rest[rest.find('/')?..])).unwrap_or("");
+        }
+        let begin = |dir: &OwnDir| dir.path[..dir.path.len() - below.len()].to_owned();
+        let dirs = cgroup.dirs.iter().map(|dir| (dir.controllers.clone(), begin(dir))).collect();
+        let existed = (0..cgroup.dirs.len()).filter(|&index| cgroup.dirs[index].existed).collect();
+        Saved { version: cgroup.version, below: below.to_owned(), dirs, existed, unit: cgroup.unit }
+    }
+}
+
+impl From<Saved> for Cgroup {
+    fn from(saved: Saved) -> Cgroup {
+        let dir = |(index, (controllers, begin)): (usize, (String, String))| OwnDir {
+            controllers,
+            path: begin + &saved.below,
+            existed: saved.existed.contains(&index),
+        };
+        let dirs = saved.dirs.into_iter().enumerate().map(dir).collect();
+        Cgroup { version: saved.version, dirs, unit: saved.unit }
+    }
 }
 
 impl Cgroup {
@@ -158,4 +196,54 @@ pub(crate) fn collect(path: &str, recursive: bool, pids: &mut Vec<i32>) -> Resul
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cgroup(dirs: &[(&str, &str, bool)]) -> Cgroup {
+        let dir = |&(controllers, path, existed): &(&str, &str, bool)| OwnDir {
+            controllers: controllers.into(),
+            path: path.into(),
+            existed,
+        };
+        Cgroup { version: Version::Hybrid, dirs: dirs.iter().map(dir).collect(), unit: None }
+    }
+
+    #[track_caller]
+    fn saved(cgroup: &Cgroup) -> String {
+        let json = serde_json::to_string(cgroup).unwrap();
+        assert_eq!(serde_json::from_str::<Cgroup>(&json).unwrap(), *cgroup);
+        json
+    }
+
+    #[test]
+    fn what_paths_have_in_common_is_saved_once() {
+        let same = [("cpu,cpuacct", "/cg/cpu/docker/0123", false), ("", "/cg/unified/docker/0123", true)];
+        assert_eq!(
+            saved(&cgroup(&same)),
+            r#"{"version":"hybrid","below":"/docker/0123","dirs":[["cpu,cpuacct","/cg/cpu"],["","/cg/unified"]],"existed":[1]}"#
+        );
+        let deeper = [("cpu", "/cg/cpu/x", false), ("memory", "/cg/memory/own/x", false)];
+        assert_eq!(
+            saved(&cgroup(&deeper)),
+            r#"{"version":"hybrid","below":"/x","dirs":[["cpu","/cg/cpu"],["memory","/cg/memory/own"]]}"#
+        );
+        saved(&cgroup(&[("cpu", "/cg/cpu/x", false)]));
+        saved(&cgroup(&[("cpu", "/cg/cpu/x", false), ("memory", "/cg/memory/y", false)]));
+        saved(&cgroup(&[]));
+    }
+
+    #[test]
+    fn controllers_lead_to_their_directory() {
+        let cgroup = cgroup(&[("cpu,cpuacct", "/cg/cpu/x", false), ("", "/cg/unified/x", false)]);
+        assert_eq!(cgroup.path("cpuacct"), Some("/cg/cpu/x"));
+        assert_eq!(cgroup.path("memory"), None);
+        assert_eq!(cgroup.unified_path(), Some("/cg/unified/x"));
+        let paths = cgroup.paths();
+        assert_eq!(paths.keys().collect::<Vec<_>>(), ["", "cpu", "cpuacct"]);
+        assert_eq!(cgroup.main_path(), "/cg/cpu/x");
+        assert!(!cgroup.exists());
+    }
 }

@@ -31,6 +31,7 @@ use crate::error::CgroupError;
 use crate::layout::Version;
 use crate::place::{Dir, Placement, Unit};
 use crate::systemd::Session;
+use crate::systemd::property::Property;
 use crate::translate::Settings;
 use crate::{apply, cpuset, delegate, device_filter, enable, file};
 
@@ -44,6 +45,9 @@ pub struct Options {
     /// namespace with a writable cgroup mount.
     pub owner: Option<u32>,
 }
+
+/// How many processes and threads a container can have while it is being made.
+pub const ROOM: u64 = 8;
 
 /// A cgroup that is ready for its first process.
 #[must_use = "dropping it removes the cgroup"]
@@ -260,7 +264,13 @@ impl Prepared<'_> {
                 result => result?,
             }
         }
-        apply::writes(&self.cgroup, &self.settings.writes)
+        let later = self.later();
+        let now = self.settings.writes.iter().filter(|write| !later.writes.contains(write));
+        apply::writes(&self.cgroup, now, fresh)
+    }
+
+    fn later(&self) -> Settings {
+        if self.settings.settle_later { self.settings.left_for_later() } else { Settings::default() }
     }
 
     fn prepare_unit(&mut self, unit: &Unit) -> Result<(), CgroupError> {
@@ -284,7 +294,10 @@ impl Prepared<'_> {
             Some(session) => session,
             None => Session::open(unit)?,
         };
-        session.start(unit, v2, child, &self.settings.properties)?;
+        let later = self.later();
+        let now: Vec<&Property> =
+            self.settings.properties.iter().filter(|property| !later.properties.contains(property)).collect();
+        session.start(unit, v2, child, &now)?;
         // From here on the unit is ours to stop.
         self.unit_started = true;
         let dirs: Vec<Dir> = self

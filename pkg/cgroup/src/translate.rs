@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::devices::DevicePolicy;
 use crate::layout::{Layout, Version};
 use crate::place::Driver;
+use crate::prepare::ROOM;
 use crate::refused::Refused;
 use crate::systemd::property::{self, Property};
 use crate::write::{How, Write};
@@ -33,6 +34,12 @@ pub struct Settings {
     /// The same in systemd's words; empty with the fs driver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<Property>,
+    /// A limit on processes that is too tight for a runtime's own (those below [`ROOM`]) is not set until
+    /// [`crate::Cgroup::settle`]. A process that is cloned into a cgroup counts at once, where one that is moved there is
+    /// let in regardless; so with `pids.limit` 0 no container could start, and with 1 none whose init has to clone again
+    /// or runs hooks. runc sets all limits that late. [`translate`] leaves this off, for a caller that never settles.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub settle_later: bool,
     /// What has no effect and is worth a line in the log.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -46,6 +53,19 @@ pub struct AboveUsage {
     pub memory: i64,
     /// Bytes of memory and swap together.
     pub memory_swap: i64,
+}
+
+impl Settings {
+    /// The part that does not leave a container enough processes to come into being.
+    pub(crate) fn left_for_later(&self) -> Settings {
+        let tight = |text: &str| text.parse::<u64>().is_ok_and(|limit| limit < ROOM);
+        let mut later = Settings::default();
+        later.writes.extend(self.writes.iter().filter(|w| w.file == "pids.max" && tight(&w.value)).cloned());
+        if !later.writes.is_empty() {
+            later.properties.extend(self.properties.iter().filter(|p| p.name == "TasksMax").cloned());
+        }
+        later
+    }
 }
 
 const BASE: &str = "/linux/resources";

@@ -5,7 +5,7 @@ mod ground;
 
 use std::fs;
 
-use cofferdam_cgroup::{Cgroup, CgroupError, Options, Version};
+use cofferdam_cgroup::{Cgroup, CgroupError, Options, Settings, Version};
 use ground::{Ground, Sleeper, eventually, read};
 
 macro_rules! ground {
@@ -453,4 +453,22 @@ fn an_oom_kill_is_noticed() {
     assert_eq!(cgroup.oom_kills().unwrap(), 1);
     cgroup.remove().unwrap();
     assert_eq!(watch.kills().unwrap(), None);
+}
+
+#[test]
+fn a_tight_limit_can_be_settled_later() {
+    let ground = ground!("settle");
+    let placement = ground.place("c1");
+    for (limit, first) in [("1", "max"), ("77", "77")] {
+        let settings =
+            Settings { settle_later: true, ..ground.settings(&format!(r#"{{"pids":{{"limit":{limit}}}}}"#)) };
+        let prepared = Cgroup::prepare(&placement, &settings, &Options::default()).unwrap();
+        let sleeper = Sleeper::new();
+        let cgroup = prepared.enter(sleeper.pid, false).unwrap();
+        assert_eq!(read(&cgroup, "pids", "pids.max"), first);
+        cgroup.settle(&settings).unwrap();
+        assert_eq!(read(&cgroup, "pids", "pids.max"), limit);
+        drop(sleeper);
+        cgroup.remove().unwrap();
+    }
 }

@@ -6,7 +6,7 @@ mod ground;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use cofferdam_cgroup::{Cgroup, Layout, Options};
+use cofferdam_cgroup::{Cgroup, Layout, Options, Settings};
 use ground::{Ground, Sleeper, eventually, read};
 
 macro_rules! ground {
@@ -271,4 +271,19 @@ fn an_oom_kill_is_noticed() {
     eventually("the counter counts", || (watch.kills().unwrap() == Some(1)).then_some(()));
     cgroup.remove().unwrap();
     assert_eq!(watch.kills().unwrap(), None);
+}
+
+#[test]
+fn a_limit_of_no_process_at_all_can_be_settled_later() {
+    let ground = ground!("settle");
+    need!(ground, "pids");
+    let placement = ground.place("c1");
+    let settings = Settings { settle_later: true, ..ground.settings(r#"{"pids":{"limit":0}}"#) };
+    let prepared = Cgroup::prepare(&placement, &settings, &Options::default()).unwrap();
+    let dir = prepared.clone_dir().map(|dir| std::os::fd::AsRawFd::as_raw_fd(&dir));
+    let _sleeper = Sleeper::into(dir);
+    let cgroup = prepared.entered();
+    assert_eq!(read(&cgroup, "pids", "pids.max"), "max");
+    cgroup.settle(&settings).unwrap();
+    assert_eq!(read(&cgroup, "pids", "pids.max"), "0");
 }

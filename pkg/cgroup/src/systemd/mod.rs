@@ -74,12 +74,15 @@ impl Session {
         unit: &Unit,
         v2: bool,
         pid: i32,
-        resources: &[Property],
+        resources: &[&Property],
     ) -> Result<(), CgroupError> {
         let version = self.version()?;
         let own = unit_properties(unit, v2, pid);
-        let properties: Vec<&Property> =
-            own.iter().chain(resources).filter(|property| property.since <= version).collect();
+        let properties: Vec<&Property> = own
+            .iter()
+            .chain(resources.iter().copied())
+            .filter(|property| property.since <= version)
+            .collect();
         let action = || format!("start unit {}", unit.name);
         let mut result = self.bus.start_transient_unit(&unit.name, properties.iter().copied());
         if result.as_ref().is_err_and(|error| error.is("UnitExists")) {
@@ -190,7 +193,8 @@ mod tests {
     fn start(answers: Vec<Reply>, resources: &[Property]) -> (Result<(), CgroupError>, Vec<Message>) {
         let (stream, thread) = peer(answers);
         let mut session = Session::over(Bus::over(stream, true).unwrap()).unwrap();
-        let result = session.start(&unit("docker-abc.scope"), true, 42, resources);
+        let resources: Vec<&Property> = resources.iter().collect();
+        let result = session.start(&unit("docker-abc.scope"), true, 42, &resources);
         drop(session);
         (result, thread.join().unwrap())
     }
