@@ -1,0 +1,57 @@
+//! Root tests of an OCI runtime, by the runtime-spec's sections; `cve/` has exploits in small. The same tests run under cofferdam
+//! and, where a feature is runc's, under runc: what runc fails is suspect.
+//!
+//! A program of its own and no `cargo test`: it needs root, and is carried into the test machine as it is, with the probe beside
+//! it. `--help` says how to call it.
+#![forbid(unsafe_code)]
+
+mod capabilities;
+mod devices;
+mod harness;
+mod limits;
+mod masks;
+mod mounts;
+mod namespaces;
+mod process;
+mod rootfs;
+mod sysctl;
+mod terminal;
+mod user;
+
+use harness::supervisor::Order;
+use harness::{Test, options::Options, runner, supervisor};
+
+/// All of them, by subject.
+const SUBJECTS: &[&[Test]] = &[
+    mounts::TESTS,
+    process::TESTS,
+    user::TESTS,
+    capabilities::TESTS,
+    limits::TESTS,
+    namespaces::TESTS,
+    rootfs::TESTS,
+    masks::TESTS,
+    sysctl::TESTS,
+    devices::TESTS,
+];
+
+fn main() {
+    let mut words = std::env::args().skip(1).peekable();
+    let status = match words.peek().map(String::as_str) {
+        Some("--as-supervisor") => {
+            supervisor::supervise(&Order::from_word(&words.nth(1).unwrap_or_default()))
+        }
+        Some("--as-test") => {
+            supervisor::test(Order::from_word(&words.nth(1).unwrap_or_default()), &SUBJECTS.concat())
+        }
+        Some("--on-terminal") => terminal::enter(words.skip(1)),
+        _ => match Options::read(words) {
+            Ok(options) => runner::run(&options, &SUBJECTS.concat()),
+            Err(message) => {
+                eprintln!("{message}");
+                2
+            }
+        },
+    };
+    std::process::exit(status);
+}
