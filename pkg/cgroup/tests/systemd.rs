@@ -246,3 +246,26 @@ fn a_limit_that_fails_stops_the_unit() {
     assert_eq!(sleeper.ended_by(), 9);
     eventually("the unit is gone", || (show(name(&placement), "LoadState") == "not-found").then_some(()));
 }
+
+#[test]
+fn a_user_gets_a_scope_of_their_own() {
+    if nix::unistd::geteuid().is_root() || !booted() || std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        skip!("needs a user with a systemd manager, not root");
+    }
+    let layout = probe().unwrap();
+    let id = format!("user-{}", std::process::id());
+    let placement = place(&layout, &id, None, Driver::Systemd, true).unwrap();
+    let settings = settings(r#"{"pids":{"limit":77}}"#);
+    let options = Options { rootless: true, ..Options::default() };
+    let prepared = Cgroup::prepare(&placement, &settings, &options).unwrap();
+    let sleeper = Sleeper::new();
+    let cgroup = prepared.enter(sleeper.pid, false).unwrap();
+    let path = cgroup.unified_path().unwrap();
+    let uid = nix::unistd::geteuid();
+    let ending = format!("/user@{uid}.service/user.slice/cofferdam-{id}.scope");
+    assert!(path.ends_with(&ending), "{path}");
+    assert_eq!(cgroup.pids(true).unwrap(), [sleeper.pid]);
+    assert_eq!(read(&cgroup, "pids", "pids.max"), "77");
+    end(&cgroup);
+    assert!(!cgroup.exists());
+}
