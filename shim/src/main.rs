@@ -88,12 +88,22 @@ fn become_subreaper() -> Result<(), String> {
 fn serve(flags: &Flags) -> Result<(), String> {
     cofferdam_sys::shim::frugal_allocator();
     open_log();
+    install_library_log(flags.debug);
     become_subreaper()?;
     let (listener, socket) = listener(flags)?;
     let shim = shim::Shim::new(flags, listener, socket).map_err(|error| format!("set up: {error}"))?;
     info!("serving {} in namespace {}", flags.id, flags.namespace);
     shim.run();
     Ok(())
+}
+
+/// What the library has to say goes to the same log.
+fn install_library_log(debug: bool) {
+    let level = if debug { tracing::Level::DEBUG } else { tracing::Level::WARN };
+    match cofferdam::log::Log::open(None, cofferdam::log::Format::Text, level) {
+        Ok(log) => log.install(),
+        Err(error) => error!("log: {error}"),
+    }
 }
 
 /// The socket that `start` left at descriptor 3, or the one that the flags name; and its path.

@@ -3,6 +3,7 @@
 //! Everything here blocks (some milliseconds, a hook's time at worst), so it is called from worker threads only.
 
 pub mod binary;
+pub mod library;
 
 use crate::{bundle::Config, options::Options};
 use cofferdam_proto::runc_options::CheckpointOptions;
@@ -114,10 +115,22 @@ pub trait Engine: Send + Sync {
     fn features(&self) -> Result<Vec<u8>, Failure>;
 }
 
-/// The engine that the options ask for, for containers of `namespace`. Where no option says who makes the cgroups, the form
-/// of the container's own cgroupsPath does.
+/// The engine that the options ask for, for containers of `namespace`: the library, unless they name a binary. Where no option
+/// says who makes the cgroups, the form of the container's own cgroupsPath does.
 pub fn engine(options: &Options, namespace: &str, config: Option<&Config>) -> Arc<dyn Engine> {
     let systemd_cgroup = options.systemd_cgroup
         || (*options == Options::default() && config.is_some_and(Config::names_a_systemd_cgroup));
-    Arc::new(binary::Binary::new(options, namespace, systemd_cgroup))
+    if options.binary_name.is_empty() {
+        Arc::new(library::Library::new(options, namespace, systemd_cgroup))
+    } else {
+        Arc::new(binary::Binary::new(options, namespace, systemd_cgroup))
+    }
+}
+
+/// The streams, with /dev/null for what is missing.
+fn fill(files: [Option<OwnedFd>; 3]) -> std::io::Result<[OwnedFd; 3]> {
+    let [stdin, stdout, stderr] = files;
+    let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let or_null = |file: Option<OwnedFd>| file.map_or_else(null, Ok);
+    Ok([or_null(stdin)?, or_null(stdout)?, or_null(stderr)?])
 }

@@ -1,6 +1,6 @@
 //! Another runtime's binary, run with the very command lines that containerd's go-runc gives to runc.
 
-use super::{Engine, Failure, Restore, Started, Stdio};
+use super::{Engine, Failure, Restore, Started, Stdio, fill};
 use crate::options::{BINARY_ROOT, Options};
 use cofferdam_proto::runc_options::CheckpointOptions;
 use cofferdam_sys::{Fd, Strings, net, process, shim};
@@ -47,7 +47,7 @@ impl Binary {
         let or =
             |text: &str, default: &str| if text.is_empty() { default.to_string() } else { text.to_string() };
         Binary {
-            command: or(&options.binary_name, "cofferdam"),
+            command: options.binary_name.clone(),
             root: Path::new(&or(&options.root, BINARY_ROOT)).join(namespace),
             systemd_cgroup,
             no_pivot_root: options.no_pivot_root,
@@ -392,14 +392,6 @@ fn collect(output: OwnedFd, pidfd: &Fd) -> std::io::Result<Vec<u8>> {
             return Ok(told);
         }
     }
-}
-
-/// The streams, with /dev/null for what is missing.
-fn fill(files: [Option<OwnedFd>; 3]) -> std::io::Result<[OwnedFd; 3]> {
-    let [stdin, stdout, stderr] = files;
-    let null = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
-    let or_null = |file: Option<OwnedFd>| file.map_or_else(null, Ok);
-    Ok([or_null(stdin)?, or_null(stdout)?, or_null(stderr)?])
 }
 
 /// The runtime's last complaint in its log, behind the first `skip` bytes.

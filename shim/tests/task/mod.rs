@@ -1,7 +1,6 @@
-//! The Task API against a real runtime: runc by `BinaryName` in every test here.
+//! The Task API, as containerd uses it, whoever the runtime is.
 
-mod support;
-
+use crate::{RUNTIME, support::*};
 use cofferdam_proto::{Empty, Message, events, runc_options, task};
 use nix::fcntl::{OFlag, open};
 use std::{
@@ -10,9 +9,6 @@ use std::{
     os::unix::net::UnixStream,
     time::Duration,
 };
-use support::*;
-
-const RUNTIME: &str = "runc";
 
 /// A lab whose shim runs and has a container `web`, not made yet.
 fn with_shim(name: &str, setup: &Setup) -> Option<(Lab, Client)> {
