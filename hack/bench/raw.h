@@ -45,23 +45,40 @@ __asm__("clone_child:\nmov x9,x2\nmov x8,#435\nsvc 0\ncbnz x0,1f\nmov x29,#0\nbl
 #endif
 
 #ifdef TRACE
-static struct { const char *name, *detail; unsigned long from, to; } trace[512];
+static unsigned long began[2];
+static unsigned long nanoseconds(void) {
+	long time[2];
+	call6(__NR_clock_gettime, 1 /* CLOCK_MONOTONIC */, (long)time, 0, 0, 0, 0);
+	return (unsigned long)time[0] * 1000000000UL + (unsigned long)time[1];
+}
+#define BEGIN_TRACE() (began[0] = nanoseconds(), began[1] = ticks())
+static struct { const char *name; char detail[32]; unsigned long from, to; } trace[1024];
 static unsigned traced;
-static inline long timed(const char *name, const char *detail, long n, long a, long b, long c, long d, long e, long f) {
+static char detail[32];
+static void about(const char *text) {
+	unsigned i = 0, length = 0;
+	while (text[length]) length++;
+	if (length >= sizeof detail) text += length - sizeof detail + 1;
+	for (; text[i]; i++) detail[i] = text[i];
+	detail[i] = 0;
+}
+static void record(const char *name, unsigned long from, unsigned long to) {
+	if (traced == sizeof trace / sizeof *trace) return;
+	trace[traced].name = name;
+	for (unsigned i = 0; i < sizeof detail; i++) trace[traced].detail[i] = detail[i];
+	trace[traced].from = from;
+	trace[traced++].to = to;
+}
+static inline long timed(const char *name, long n, long a, long b, long c, long d, long e, long f) {
 	unsigned long from = ticks();
 	long r = call6(n, a, b, c, d, e, f);
-	if (traced < sizeof trace / sizeof *trace) {
-		trace[traced].name = name;
-		trace[traced].detail = detail;
-		trace[traced].from = from;
-		trace[traced++].to = ticks();
-	}
+	record(name, from, ticks());
 	return r;
 }
-#define CALL(name, n, a, b, c, d, e, f) timed(#name, detail, n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
-static const char *detail = "";
-#define ABOUT(text) (detail = (text))
+#define CALL(name, n, a, b, c, d, e, f) timed(#name, n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
+#define ABOUT(text) about(text)
 #else
+#define BEGIN_TRACE() ((void)0)
 #define CALL(name, n, a, b, c, d, e, f) call6(n, (long)(a), (long)(b), (long)(c), (long)(d), (long)(e), (long)(f))
 #define ABOUT(text) ((void)0)
 #endif
@@ -132,16 +149,27 @@ static long must_(const char *what, long r) {
 #define must(...) must_(#__VA_ARGS__, sys(__VA_ARGS__))
 
 #ifdef TRACE
-// One line a call on standard error: who, call, detail, ticks at its begin, ticks it took.
+// One line a call on standard error: who, call, detail, ticks at its begin, ticks it took. And a line that says how long all
+// took, in nanoseconds and in ticks.
 static void print_trace(const char *who) {
-	static char text[64 * 1024];
+	static char text[128 * 1024];
+	unsigned long from = ticks();
+	unsigned long elapsed = nanoseconds() - began[0], passed = ticks() - began[1];
 	char *at = text;
+	if (began[0]) {
+		at = put_number(put(put(at, who), "\tclock\t\t"), elapsed);
+		at = put(put_number(put(at, "\t"), passed), "\n");
+	}
 	for (unsigned i = 0; i < traced && at < text + sizeof text - 1024; i++) {
 		at = put(put(put(put(at, who), "\t"), trace[i].name), "\t");
 		at = put(put(at, trace[i].detail), "\t");
 		at = put_number(put(put_number(at, trace[i].from), "\t"), trace[i].to - trace[i].from);
 		at = put(at, "\n");
 	}
+	call6(__NR_write, 2, (long)text, at - text, 0, 0, 0);
+	// What the printing took, which whoever waits for this process must not be charged.
+	at = put_number(put(put(text, who), "\t(trace)\t\t"), from);
+	at = put(put_number(put(at, "\t"), ticks() - from), "\n");
 	call6(__NR_write, 2, (long)text, at - text, 0, 0, 0);
 }
 #else

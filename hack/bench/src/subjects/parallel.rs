@@ -29,10 +29,10 @@ pub fn measure(bench: &Bench, report: &mut Report) -> Result<()> {
             let (peer, own) = &cases[index];
             let (series, rates) = &mut all[index];
             let begin = Instant::now();
-            for outcome in loops(bench, peer, own, count)? {
-                series.push(outcome);
-            }
-            rates.push(count as f64 / begin.elapsed().as_secs_f64());
+            let outcomes = loops(bench, peer, own, count)?;
+            let done = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Done(_))).count();
+            rates.push(done as f64 / begin.elapsed().as_secs_f64());
+            outcomes.into_iter().for_each(|outcome| series.push(outcome));
             reap();
         }
     }
