@@ -1,26 +1,8 @@
-//! Measures cofferdam beside its peers and beside the bare kernel (the floor).
-//!
-//! `cofferdam-bench --help` says how to call it; `README.md` in this folder says how it measures.
+//! The command: see the library's head.
 
-mod bench;
-mod bounded;
-mod bundles;
-mod floor;
-mod instructions;
-mod kernel;
-mod machine;
-mod options;
-mod peers;
-mod series;
-mod subjects;
-mod syscalls;
-mod table;
-
-use options::{Options, Task};
+use cofferdam_bench::options::{self, Options, Task};
+use cofferdam_bench::{Result, instructions, kernel, subjects, syscalls};
 use std::process::ExitCode;
-
-/// Whatever stops a measurement; its text is for the person who reads the tables.
-type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
     let done = Options::parse(std::env::args().skip(1)).and_then(|options| run(&options));

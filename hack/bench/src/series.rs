@@ -15,7 +15,8 @@ pub struct Series {
     pub hung: usize,
     /// The last failure's text.
     pub failure: Option<String>,
-    failures: usize,
+    /// Runs that failed.
+    pub failures: usize,
 }
 
 /// After so many hangs or failures a peer is left out of the rest of a subject.
