@@ -14,15 +14,14 @@ use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, proc::Proc, root};
 /// fsconfig takes strings up to 255 bytes (`fs/fsopen.c`); overlay's lower directories are longer.
 const LONGEST_OPTION: usize = 255;
 
-/// Superblock flags and the names that fsconfig has for them.
-const FLAG_NAMES: [(u64, &[u8]); 7] = [
+/// Superblock flags and the names that fsconfig has for them (`common_set_sb_flag` in `fs/fs_context.c`); of mount(2)'s others,
+/// MS_SILENT means nothing here, and MS_I_VERSION has no name.
+const FLAG_NAMES: [(u64, &[u8]); 5] = [
     (mount::MS_RDONLY, b"ro"),
     (mount::MS_SYNCHRONOUS, b"sync"),
     (mount::MS_DIRSYNC, b"dirsync"),
     (mount::MS_MANDLOCK, b"mand"),
     (mount::MS_LAZYTIME, b"lazytime"),
-    (mount::MS_I_VERSION, b"iversion"),
-    (mount::MS_SILENT, b"silent"),
 ];
 
 impl Init {
@@ -133,7 +132,7 @@ impl Init {
     ) -> Outcome {
         let long =
             |option: &FsOption| option.value.as_ref().is_some_and(|value| value.len() > LONGEST_OPTION);
-        if options.iter().any(long) || source.len() > LONGEST_OPTION {
+        if options.iter().any(long) || source.len() > LONGEST_OPTION || flags & mount::MS_I_VERSION != 0 {
             return self.mount_new_by_path(mount, fstype, source, options, flags);
         }
         let context = match mount::fsopen(fstype.as_bytes()) {
@@ -324,6 +323,15 @@ impl Init {
     }
 }
 
+/// Why move_mount said EINVAL: EISDIR and ENOTDIR are what callers know.
+fn mismatch(tree: &impl AsFd, target: &Fd) -> Errno {
+    match (fs::stat(tree, b""), fs::stat(target, b"")) {
+        (Ok(tree), Ok(target)) if tree.is_dir() && !target.is_dir() => Errno::ENOTDIR,
+        (Ok(tree), Ok(target)) if !tree.is_dir() && target.is_dir() => Errno::EISDIR,
+        _ => Errno::EINVAL,
+    }
+}
+
 /// Refuses a mount over a file of procfs (CVE-2019-16884: what is mounted there answers in the kernel's place).
 fn not_on_procfs(target: &Fd) -> Outcome {
     const PROC_MAGIC: i64 = 0x9fa0;
@@ -345,10 +353,15 @@ impl Place<'_> {
     /// Attaches a detached tree.
     fn take(&self, tree: &impl AsFd) -> Outcome {
         match self {
-            Place::Named(dir, name) => mount::move_mount_to(tree, dir, name),
-            Place::Held(target) => mount::move_mount(tree, target),
+            Place::Named(dir, name) => mount::move_mount_to(tree, dir, name).at(Attempt::MoveMount),
+            Place::Held(target) => match mount::move_mount(tree, target) {
+                // A directory on a file or the other way round: mount(2) says so, move_mount does not.
+                Err(Errno::EINVAL) => {
+                    Err(Failure { attempt: Attempt::MoveMount, errno: mismatch(tree, target), detail: 0 })
+                }
+                other => other.at(Attempt::MoveMount),
+            },
         }
-        .at(Attempt::MoveMount)
     }
 }
 

@@ -61,14 +61,21 @@ impl Init {
     }
 
     pub(crate) fn pivot_root(&mut self, no_pivot: bool) -> Outcome {
+        let shared = self.shared_with_host;
         let root = self.root()?;
+        let old = match shared && !no_pivot {
+            true => Some(fs::openat(&Cwd, b"/", fs::O_PATH | fs::O_DIRECTORY, 0).at(Attempt::OpenRoot)?),
+            false => None,
+        };
         fs::fchdir(root).at(Attempt::Fchdir)?;
         if no_pivot {
             return self.move_root();
         }
         mount::pivot_root_here().at(Attempt::PivotRoot)?;
-        // The old root now lies over the new one at "/", and "." is still the new root with the old one on top of it.
-        if self.shared_with_host {
+        // The old root now lies over the new one. To umount2, "." is the topmost mount there, the old root; to mount(2) it is the
+        // working directory itself, so that one has to be the old root when its propagation is cut.
+        if let Some(old) = old {
+            fs::fchdir(&old).at(Attempt::Fchdir)?;
             mount::mount(b"", b".", b"", MS_SLAVE | MS_REC, b"").at(Attempt::Propagation)?;
         }
         mount::umount(b".", MNT_DETACH).at(Attempt::Umount)?;

@@ -25,12 +25,14 @@ pub(crate) fn prepare(
     let placement = place(&host.cgroup, &options.id, path, driver, user).map_err(refused)?;
     let resources = with_default_devices(spec);
     let mut settings = translate(&resources, &host.cgroup, driver, true).map_err(refused)?;
+    // The launcher settles when init has cloned all that it clones.
+    settings.settle_later = true;
     draft.warnings.append(&mut settings.warnings);
     if driver == Driver::Systemd {
         settings.properties.append(&mut annotation::properties(&spec.annotations).map_err(refused)?);
     }
     let owner = owner(spec, wanted, ids);
-    draft.host(HostStep::PrepareCgroup { placement: placement.clone(), settings, owner });
+    draft.host(HostStep::PrepareCgroup { placement: placement.clone(), settings: Box::new(settings), owner });
     Ok(placement)
 }
 

@@ -152,7 +152,7 @@ pub enum HostStep {
         /// Where.
         placement: Placement,
         /// What is set.
-        settings: Settings,
+        settings: Box<Settings>,
         /// The host uid that gets the cgroup: the container has a cgroup namespace and a writable cgroup mount.
         owner: Option<u32>,
     },

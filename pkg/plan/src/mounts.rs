@@ -73,7 +73,8 @@ impl Context<'_> {
         let propagation = self.host_propagation();
         draft.step(Step::SetHostPropagation(propagation));
         let slot = self.opens_trees().then(|| draft.slot(self.tree(path, true)));
-        let keep_propagation = propagation.flag == MS_SHARED;
+        // Without recursion the mounts below "/" stay as shared as the host has them.
+        let keep_propagation = propagation.flag == MS_SHARED || !propagation.recursive;
         draft.step(Step::PrepareRoot { path: path.to_owned(), slot, keep_propagation });
     }
 

@@ -492,7 +492,8 @@ fn the_root_s_propagation_is_set_where_it_can_be() {
     let text = |word: &str| Some(word.to_owned());
     assert_eq!(of(""), ("rslave".to_owned(), None, false));
     assert_eq!(of("rslave"), ("rslave".to_owned(), None, false));
-    assert_eq!(of("private"), ("private".to_owned(), None, false));
+    assert_eq!(of("private"), ("private".to_owned(), None, true));
+    assert_eq!(of("rprivate"), ("rprivate".to_owned(), None, false));
     assert_eq!(of("rshared"), ("rshared".to_owned(), text("rshared"), true));
     assert_eq!(of("runbindable"), ("rslave".to_owned(), text("runbindable"), false));
 }

@@ -11,7 +11,7 @@ mod slots;
 
 use crate::error::{Ending, Error};
 use crate::report::StepFailed;
-use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared};
+use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
 use cofferdam_plan::{HostStep, Plan};
 use cofferdam_spec::{Hook, IdMapping};
 use cofferdam_step::{Barrier, Program, Report, ReportKind, Step};
@@ -93,6 +93,7 @@ pub fn launch(launch: &Launch, companion: &mut dyn Companion) -> Result<Launched
 struct Journey<'a> {
     launch: &'a Launch<'a>,
     prepared: Option<Prepared<'a>>,
+    settings: Option<&'a Settings>,
     cgroup: Option<Cgroup>,
     traveller: Option<Traveller>,
     /// Init was born in its v2 cgroup, or is told to enter the v1 hierarchies by itself.
@@ -106,6 +107,7 @@ impl<'a> Journey<'a> {
         Journey {
             launch,
             prepared: None,
+            settings: None,
             cgroup: None,
             traveller: None,
             enters_by_itself: false,
@@ -129,6 +131,7 @@ impl<'a> Journey<'a> {
                 let prepared = Cgroup::prepare(placement, settings, &options)
                     .map_err(|error| Error::below("prepare the cgroup", error))?;
                 self.prepared = Some(prepared);
+                self.settings = Some(settings);
                 Ok(())
             }
             HostStep::Spawn => self.spawn(),
@@ -233,8 +236,11 @@ impl<'a> Journey<'a> {
             let born_in = prepared.clone_dir().is_some();
             let entered =
                 if self.enters_by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
-            self.cgroup = Some(entered.map_err(|error| Error::below("enter the cgroup", error))?);
-            return Ok(());
+            let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
+            // Whatever clones on the way here has cloned: a limit of one process can hold now.
+            let settled = self.settings.map_or(Ok(()), |settings| cgroup.settle(settings));
+            self.cgroup = Some(cgroup);
+            return settled.map_err(|error| Error::below("set the cgroup's limits", error));
         }
         let born_in = self.traveller()?.in_cgroup;
         match &self.launch.join {
