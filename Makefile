@@ -28,6 +28,13 @@ check: ## Formatting, lints, documentation, unit tests: without privileges, quic
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo test --locked --workspace --quiet
 
+test: ## All of it: check, root tests here and in a virtual machine, faults, real engines; PARTS="root e2e" for some
+	@hack/test $(PARTS)
+
+bench: build ## Cofferdam beside crun, runc, youki and the bare kernel, in one interleaved run
+	@hack/need rust cc
+	@hack/bench/run $(BENCH)
+
 demo: build ## Runs one container and shows what isolates it, and the plan
 	@hack/demo
 
