@@ -115,8 +115,10 @@ pub fn find(options: &Options, dir: &Path) -> Result<Vec<Peer>> {
         }
     }
     for (name, path) in &options.peers {
-        found.retain(|(other, _)| other != name);
-        found.push((name.clone(), path.clone()));
+        match found.iter_mut().find(|(other, _)| other == name) {
+            Some((_, program)) => program.clone_from(path),
+            None => found.push((name.clone(), path.clone())),
+        }
     }
     found.push(("floor".to_owned(), dir.join("programs/floor")));
     let mut peers = Vec::new();

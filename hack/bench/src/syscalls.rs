@@ -179,6 +179,7 @@ fn exec(bench: &Bench, peer: &Peer, config: Config) -> Result<Counts> {
 fn lifecycle(bench: &Bench, peer: &Peer) -> Result<[(&'static str, Counts); 3]> {
     let case = bench.bundles.make(peer, Config::Default, "calls", |json| set_args(json, &[PROGRAM]))?;
     let log = log_file(bench, "create");
+    std::fs::write(&log, "")?;
     let mut command = traced(&log, peer.command(Verb::Create, &case));
     let errors = bench.machine.dir.join("create.errors");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(std::fs::File::create(&errors)?);

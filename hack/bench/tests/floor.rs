@@ -31,9 +31,14 @@ env
 "#;
 
 /// Lines that runc's container has and the floor's has not, or the other way round, and why that is right.
-const EXPLAINED: [(&str, &str); 3] = [
+const EXPLAINED: [(&str, &str); 5] = [
     ("device c 10:200 rwm", "runc 1.1 allows tun; the spec's defaults do not have it"),
     ("mount /sys/fs/cgroup / ", "the config says ro, which runc's tmpfs around v1 hierarchies is not"),
+    ("node /dev/core ", "runc and crun link it where the kernel has kcore; the spec does not ask for it"),
+    (
+        "self/attr/current ",
+        "where AppArmor has a profile for runc itself, an unconfined container's name tells",
+    ),
     ("HOME=", "runc sets it from /etc/passwd where the config's environment has none"),
 ];
 
