@@ -32,8 +32,8 @@ use std::{
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// How often output that has ended is looked at whether somebody reads it.
 const READER_PAUSE: Duration = Duration::from_millis(100);
-/// How long after the last job freed memory goes back to the kernel.
-const TRIM_AFTER: Duration = Duration::from_millis(100);
+/// How long after the last job freed memory goes back to the kernel, with the program's own pages, of which waiting needs few.
+const TRIM_AFTER: Duration = Duration::from_millis(500);
 
 /// Whose end a pidfd announces.
 enum Child {
@@ -62,6 +62,7 @@ pub struct Shim {
     oom_files: oom::Files,
     timers: BTreeMap<(Instant, u32), Turn>,
     trim_at: Option<Instant>,
+    text: Option<children::Text>,
     socket: Option<PathBuf>,
     listener_copy: OwnedFd,
     /// Set once the shim is to end, to the moment when it does so at the latest.
@@ -107,7 +108,9 @@ impl Shim {
             children: HashMap::new(),
             oom_files: oom::Files::new(),
             timers: BTreeMap::new(),
-            trim_at: None,
+            // Being started takes memory, too.
+            trim_at: Some(Instant::now() + TRIM_AFTER),
+            text: None,
             socket,
             listener_copy,
             ending: None,
@@ -126,6 +129,7 @@ impl Shim {
             self.run_timers(now);
             if self.trim_at.is_some_and(|moment| moment <= now) {
                 self.trim_at = None;
+                self.text.get_or_insert_with(children::Text::find).forget();
                 children::trim_allocator();
             }
             if let Some(limit) = self.ending
