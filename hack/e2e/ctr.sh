@@ -41,7 +41,7 @@ metric() { ctr tasks metrics "$1" | awk -v v1="$2" -v v2="$3" '$1 == v1 || $1 ==
 # --- run
 
 step_run_exits_0() { exits 0 run --rm $I e2e true; }
-step_run_exits_7() { exits 7 run --rm $I e2e sh -c 'exit 7'; }
+step_run_exits_7() { exits 7 run --rm $I e2e sh -c 'exit 7'; } # core
 
 step_run_of_a_missing_command_leaves_no_task() {
   exits 1 run --rm $I e2e no-such-command
@@ -67,7 +67,7 @@ step_large_input() {
   same "$(md5sum <"$W/data")" "$({ cat "$W/data"; a_while; } | run --rm $I e2e md5sum)"
 }
 
-step_run_on_a_terminal() {
+step_run_on_a_terminal() { # core
   exits 3 pty 40x100 '# ' 'until [ "$(stty size)" = "40 100" ]; do sleep 0.1; done; tty' '/dev/pts/0[^#]*# ' 'resize 41x101' '' \
     'until [ "$(stty size)" = "41 101" ]; do sleep 0.1; done; exit 3' -- ctr run $CTR_RUN --rm -t $I e2e sh
 }
@@ -93,7 +93,7 @@ step_mounts() {
   has "$(run --rm --mount type=tmpfs,src=tmpfs,dst=/t,options=size=64k $I e2e cat /proc/mounts)" "size=64k"
 }
 
-step_limits() {
+step_limits() { # core
   run -d --memory-limit 50000000 --cpus 0.5 $I e2e sleep 100
   ctr tasks metrics --format json e2e >"$W/metrics"
   same 49999872 "$(jq -r '.memory.hierarchical_memory_limit // .memory.usage_limit' "$W/metrics")"
@@ -112,7 +112,7 @@ step_rootfs_of_the_callers_own() {
 
 step_no_pivot() { exits 0 run --rm --no-pivot $I e2e true; }
 
-step_user_namespace() {
+step_user_namespace() { # core
   same "0 300000 65536" "$(run --rm --uidmap 0:300000:65536 --gidmap 0:300000:65536 $I e2e cat /proc/self/uid_map | xargs)"
 }
 
@@ -123,7 +123,7 @@ step_pid_file() {
 
 # --- a task's life
 
-step_task_states() {
+step_task_states() { # core
   run -d $I e2e sleep 100
   same RUNNING "$(status_of e2e)"
   ctr tasks pause e2e
@@ -150,7 +150,7 @@ step_kill_with_a_signal() {
   has "$output" "exit code 42"
 }
 
-step_kill_all() {
+step_kill_all() { # core
   run -d --with-ns pid:/proc/1/ns/pid $I e2e sh -c 'sleep 4331 & sleep 4332'
   shows "sleep 4331" ps ax -o args
   ctr tasks kill -a -s KILL e2e
@@ -166,7 +166,7 @@ step_paused_task_can_be_killed() {
   becomes STOPPED status_of e2e
 }
 
-step_exec() {
+step_exec() { # core
   run -d $I e2e sleep 100
   same hello "$(exec_in e2e echo hello)"
   exits 9 ctr tasks exec --exec-id one e2e sh -c 'exit 9'
@@ -192,7 +192,7 @@ step_ps_knows_execs() {
   same 3 "$(ctr tasks ps e2e | wc -l)"
 }
 
-step_metrics() {
+step_metrics() { # core
   run -d $I e2e sleep 100
   same 1 "$(metric e2e pids.current pids.current)"
   [ "$(metric e2e memory.usage_in_bytes memory.usage)" -gt 0 ]
@@ -228,7 +228,7 @@ F
   same "e2e $CONTAINERD_NAMESPACE key value" "$(head -n 1 "$W/logged")"
 }
 
-step_group_shares_a_shim() {
+step_group_shares_a_shim() { # core
   run -d --annotation io.containerd.runc.v2.group=walk $I e2e sleep 100
   run -d --annotation io.containerd.runc.v2.group=walk $I e2e2 sleep 100
   same "$(shim_of e2e)" "$(shim_of e2e2)"
@@ -240,7 +240,7 @@ step_group_shares_a_shim() {
 
 # --- events
 
-step_events_in_order() {
+step_events_in_order() { # core
   record_events
   run -d $I e2e sh -c 'until [ -e /go ]; do sleep 0.1; done'
   ctr tasks exec --exec-id one e2e touch /go
@@ -249,7 +249,7 @@ step_events_in_order() {
   becomes "create start exec-added exec-started exit exit delete" topics e2e
 }
 
-step_inits_exit_is_the_last_one() {
+step_inits_exit_is_the_last_one() { # core
   record_events
   run -d $I e2e sleep 100
   local n
@@ -269,7 +269,7 @@ step_pause_and_resume_events() {
   becomes "create start paused resumed" topics e2e
 }
 
-step_out_of_memory_event() {
+step_out_of_memory_event() { # core
   record_events
   exits 137 run --rm --memory-limit 16000000 $I e2e tail /dev/zero
   shows " oom" topics e2e
@@ -277,7 +277,7 @@ step_out_of_memory_event() {
 
 # --- containerd and the shim come and go
 
-step_containerd_is_restarted() { # limit 120
+step_containerd_is_restarted() { # limit 120 core
   mkdir -p "$W/bind"
   run -d --log-uri "file://$W/log-restart" --mount "type=bind,src=$W/bind,dst=/mnt,options=rbind" $I e2e \
     sh -c 'i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done'
@@ -308,7 +308,7 @@ step_task_that_ends_while_containerd_is_away_is_cleaned_up() { # limit 120
   same hello "$(exec_in e2e2 echo hello)"
 }
 
-step_shim_is_killed() {
+step_shim_is_killed() { # core
   record_events
   run -d $I e2e sleep 100
   local pid shim
@@ -325,7 +325,7 @@ step_shim_is_killed() {
 }
 not_mounted() { ! grep -q "$CONTAINERD_NAMESPACE/e2e/" /proc/mounts; }
 
-step_everything_is_killed() { # limit 120
+step_everything_is_killed() { # limit 120 core
   run -d $I e2e sleep 100
   local pid shim
   pid=$(pid_of e2e) shim=$(shim_of e2e)
@@ -391,7 +391,7 @@ step_checkpoint_and_restore() {
   [ -e "$W/checkpoint/inventory.img" ] || fail "no image"
 }
 
-step_nothing_is_left() {
+step_nothing_is_left() { # core
   after_step
   becomes "" shims
   local folder

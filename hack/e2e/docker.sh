@@ -26,7 +26,7 @@ cgroup_value() {
 
 # --- image and registry
 
-step_default_runtime_is_the_one_asked_for() {
+step_default_runtime_is_the_one_asked_for() { # core
   case ${TESTBED_RUNTIME:-runc} in
     cofferdam*) same cofferdam "$(docker info -f '{{.DefaultRuntime}}')" ;;
     *) same "${TESTBED_RUNTIME:-runc}" "$(docker info -f '{{.DefaultRuntime}}')" ;;
@@ -45,7 +45,7 @@ step_push_and_pull() {
 # --- run
 
 step_run_exits_0() { exits 0 docker run --rm busybox true; }
-step_run_exits_7() { exits 7 docker run --rm busybox sh -c 'exit 7'; }
+step_run_exits_7() { exits 7 docker run --rm busybox sh -c 'exit 7'; } # core
 step_run_exits_128_plus_signal() { exits 143 docker run --rm --pid host busybox sh -c 'kill -TERM $$'; }
 
 step_run_exits_125_when_docker_refuses() {
@@ -53,13 +53,13 @@ step_run_exits_125_when_docker_refuses() {
   exits 125 docker run --rm --mount type=bind,source=/no/such/folder,target=/x busybox true
 }
 
-step_run_exits_126_when_not_executable() {
+step_run_exits_126_when_not_executable() { # core
   exits 126 docker run --rm busybox /etc/passwd
   has "$output" "permission denied"
   exits 126 docker run --rm busybox /etc
 }
 
-step_run_exits_127_when_missing() {
+step_run_exits_127_when_missing() { # core
   exits 127 docker run --rm busybox no-such-command
   has "$output" "executable file not found"
   exits 127 docker run --rm busybox /no/such/file
@@ -94,7 +94,7 @@ step_working_folder_is_made() { same /a/b/c "$(docker run --rm -w /a/b/c busybox
 
 step_entrypoint() { same "x y" "$(docker run --rm --entrypoint echo busybox x y)"; }
 
-step_user_by_name_and_number() {
+step_user_by_name_and_number() { # core
   same "uid=1000(user) gid=1000(user) groups=29(audio),1000(user)" "$(docker run --rm -u user busybox id)"
   has "$(docker run --rm -u 4242:4343 busybox id)" "uid=4242 gid=4343"
   has "$(docker run --rm -u 4242 --group-add 77 busybox id)" "groups=0(root),77"
@@ -119,7 +119,7 @@ step_stdout_and_stderr_stay_apart() {
   same err "$(cat "$W/err")"
 }
 
-step_stdin() {
+step_stdin() { # core
   same hello "$(echo hello | docker run --rm -i busybox cat)"
   head -c 2000000 /dev/urandom >"$W/data"
   same "$(md5sum <"$W/data")" "$(docker run --rm -i busybox md5sum <"$W/data")"
@@ -127,7 +127,7 @@ step_stdin() {
 
 step_large_output() { same 2000000 "$(docker run --rm busybox sh -c 'yes | head -c 2000000' | wc -c)"; }
 
-step_interactive_terminal() {
+step_interactive_terminal() { # core
   exits 3 pty 40x100 '# ' 'tty; echo size $(stty size)' 'size 40 100[^#]*# ' 'exit 3' -- docker run --rm -it busybox sh
   has "$output" /dev/pts/0
 }
@@ -145,7 +145,7 @@ step_detached_and_wait() {
   same 9 "$(inspect e2e '{{.State.ExitCode}}')"
 }
 
-step_rm_leaves_nothing() {
+step_rm_leaves_nothing() { # core
   docker run -d --name e2e busybox sleep 100
   local id pid
   id=$(inspect e2e '{{.Id}}') pid=$(inspect e2e '{{.State.Pid}}')
@@ -159,7 +159,7 @@ step_rm_leaves_nothing() {
 
 # --- exec, logs, attach, and the rest of a container's life
 
-step_exec() {
+step_exec() { # core
   docker run -d --name e2e busybox sleep 100
   same hello "$(docker exec e2e echo hello)"
   exits 5 docker exec e2e sh -c 'exit 5'
@@ -170,7 +170,7 @@ step_exec() {
   soon docker exec e2e test -e /detached
 }
 
-step_exec_as_user() {
+step_exec_as_user() { # core
   docker run -d --name e2e busybox sleep 100
   has "$(docker exec -u user e2e id)" "uid=1000(user) gid=1000(user)"
   has "$(docker exec -u 7:8 e2e id)" "uid=7 gid=8"
@@ -178,7 +178,7 @@ step_exec_as_user() {
   exits 126 docker exec -u no-such-user e2e id
 }
 
-step_exec_on_a_terminal() {
+step_exec_on_a_terminal() { # core
   docker run -d --name e2e busybox sleep 100
   exits 4 pty 33x99 '# ' 'until [ "$(stty size)" = "33 99" ]; do sleep 0.1; done; tty' '/dev/pts/[0-9][^#]*# ' 'exit 4' -- \
     docker exec -it e2e sh
@@ -193,7 +193,7 @@ step_exec_of_a_missing_command() {
   has "$output" "permission denied"
 }
 
-step_exec_has_the_container_capabilities() {
+step_exec_has_the_container_capabilities() { # core
   docker run -d --name e2e --cap-drop ALL --cap-add CHOWN busybox sleep 100
   same 0000000000000001 "$(docker exec e2e awk '/^CapEff/ {print $2}' /proc/self/status)"
   docker exec --privileged e2e awk '/^CapEff/ {print $2}' /proc/self/status >"$W/caps"
@@ -260,7 +260,7 @@ step_start_again() {
   same 3 "$(docker start -a e2e)"
 }
 
-step_stats() {
+step_stats() { # core
   docker run -d --name e2e busybox sleep 100
   local json
   json=$(docker stats --no-stream --format '{{json .}}' e2e)
@@ -270,7 +270,7 @@ step_stats() {
   [[ $(jq -r .CPUPerc <<<"$json") =~ ^[0-9.]+%$ ]] || fail "cpu: $json"
 }
 
-step_top() {
+step_top() { # core
   docker run -d --name e2e busybox sleep 100
   docker exec -d e2e sleep 50
   shows "sleep 50" docker top e2e
@@ -278,7 +278,7 @@ step_top() {
   same "sleep 100" "$(docker top e2e -o pid,args | awk 'NR == 2 {print $2, $3}')"
 }
 
-step_pause_and_unpause() {
+step_pause_and_unpause() { # core
   docker run -d --name e2e busybox sh -c 'while :; do date +%s >/tmp/now; sleep 0.1; done'
   soon docker exec e2e test -s /tmp/now
   docker pause e2e
@@ -294,7 +294,7 @@ step_pause_and_unpause() {
   docker exec e2e true
 }
 
-step_paused_container_can_be_killed() {
+step_paused_container_can_be_killed() { # core
   docker run -d --name e2e busybox sleep 100
   docker pause e2e
   docker kill e2e
@@ -308,7 +308,7 @@ step_paused_container_can_be_removed() {
   docker rm -f e2e
 }
 
-step_update_memory_and_cpus() {
+step_update_memory_and_cpus() { # core
   docker run -d --name e2e -m 64m --memory-swap 64m busybox sleep 100
   same 67108864 "$(cgroup_value e2e memory/memory.limit_in_bytes memory.max)"
   docker update -m 96m --memory-swap 96m e2e
@@ -325,7 +325,7 @@ step_update_memory_and_cpus() {
   same 33 "$(cgroup_value e2e pids/pids.max pids.max)"
 }
 
-step_limits() {
+step_limits() { # core
   docker run -d --name e2e -m 50m --memory-reservation 20m --cpus 1.5 --cpu-shares 512 --cpuset-cpus 0 --pids-limit 20 busybox sleep 100
   same 52428800 "$(cgroup_value e2e memory/memory.limit_in_bytes memory.max)"
   same 20971520 "$(cgroup_value e2e memory/memory.soft_limit_in_bytes memory.low)"
@@ -334,12 +334,12 @@ step_limits() {
   same 0 "$(docker exec e2e awk '/^Cpus_allowed_list/ {print $2}' /proc/self/status)"
 }
 
-step_pids_limit_is_enforced() {
+step_pids_limit_is_enforced() { # core
   exits 2 docker run --rm --pids-limit 6 busybox sh -c 'for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait'
   has "$output" "can't fork"
 }
 
-step_out_of_memory() {
+step_out_of_memory() { # core
   exits 137 docker run --name e2e -m 16m --memory-swap 16m busybox tail /dev/zero
   same true "$(inspect e2e '{{.State.OOMKilled}}')"
 }
@@ -364,7 +364,8 @@ step_diff_commit_export() {
   docker commit e2e walk/committed
   docker run --rm walk/committed test -e /tmp/new
   docker rmi walk/committed
-  docker export e2e | tar -tf - | grep -qx tmp/new
+  docker export e2e | tar -tf - >"$W/list"
+  grep -qx tmp/new "$W/list"
 }
 
 step_rename() {
@@ -381,7 +382,7 @@ step_events_come_in_order() {
   becomes "create attach start die destroy" actions
 }
 
-step_restart_on_failure() {
+step_restart_on_failure() { # core
   docker run -d --name e2e --restart on-failure:2 busybox sh -c 'exit 3'
   becomes "2 exited" inspect e2e '{{.RestartCount}} {{.State.Status}}'
   same 3 "$(inspect e2e '{{.State.ExitCode}}')"
@@ -410,7 +411,7 @@ step_healthcheck() {
   becomes healthy inspect e2e '{{.State.Health.Status}}'
 }
 
-step_stop_sends_sigterm() {
+step_stop_sends_sigterm() { # core
   docker run -d --name e2e busybox sh -c 'trap "exit 3" TERM; echo ready; while :; do sleep 0.1; done'
   shows ready docker logs e2e
   docker stop -t 20 e2e
@@ -463,7 +464,7 @@ step_volumes_from() {
   same x "$(docker run --rm --volumes-from e2e busybox cat /shared/x)"
 }
 
-step_bind_mount() {
+step_bind_mount() { # core
   mkdir -p "$W/bind"
   echo outside >"$W/bind/file"
   same outside "$(docker run --rm -v "$W/bind:/mnt" busybox cat /mnt/file)"
@@ -486,7 +487,7 @@ step_bind_propagation() {
   umount "$W/prop/late" "$W/prop"
 }
 
-step_tmpfs() {
+step_tmpfs() { # core
   has "$(docker run --rm --tmpfs /scratch:size=1m,mode=700 busybox sh -c 'grep /scratch /proc/mounts; stat -c %a /scratch')" "size=1024k"
   exits 1 docker run --rm --tmpfs /scratch:size=64k busybox dd if=/dev/zero of=/scratch/x bs=1k count=100
   has "$output" "No space left"
@@ -494,7 +495,7 @@ step_tmpfs() {
 
 step_shm_size() { has "$(docker run --rm --shm-size 8m busybox df -k /dev/shm)" 8192; }
 
-step_read_only_root() {
+step_read_only_root() { # core
   exits 1 docker run --rm --read-only busybox touch /x
   has "$output" "Read-only file system"
   docker run --rm --read-only --tmpfs /tmp busybox touch /tmp/x
@@ -512,7 +513,7 @@ F
   docker rmi walk/link
 }
 
-step_masked_and_readonly_paths() {
+step_masked_and_readonly_paths() { # core
   same 0 "$(docker run --rm busybox sh -c 'cat /proc/kcore /proc/timer_list 2>/dev/null | wc -c')"
   exits 1 docker run --rm busybox sh -c 'echo 1 >/proc/sys/kernel/panic'
   # cgroup v1: a controller's folder (runc leaves the tmpfs above it writable)
@@ -523,7 +524,7 @@ step_masked_and_readonly_paths() {
 
 # --- network
 
-step_publish_a_port() {
+step_publish_a_port() { # core
   docker run -d --name e2e -p 18080:80 busybox sh -c 'echo published >/tmp/index.html; exec httpd -f -p 80 -h /tmp'
   soon curl -sf http://127.0.0.1:18080/
   same published "$(curl -sf http://127.0.0.1:18080/)"
@@ -536,7 +537,7 @@ step_publish_a_port() {
 step_network_none() { same lo "$(docker run --rm --network none busybox ls /sys/class/net | grep -vE '^(tunl|sit|ip6|gre|erspan|bonding_masters)' | xargs)"; }
 step_loopback_is_up() { docker run --rm --network none busybox ping -c 1 -W 2 127.0.0.1; }
 
-step_network_host() {
+step_network_host() { # core
   same "$(readlink /proc/self/ns/net)" "$(docker run --rm --network host busybox readlink /proc/self/ns/net)"
 }
 
@@ -579,7 +580,7 @@ step_pid_of_a_container() {
   has "$(docker run --rm --pid container:e2e busybox ps -o args)" "sleep 99"
 }
 
-step_pid_host_ends_all_its_processes() {
+step_pid_host_ends_all_its_processes() { # core
   docker run -d --name e2e --pid host busybox sh -c 'sleep 4321 & sleep 4322'
   shows "sleep 4321" ps ax -o args
   docker rm -f e2e
@@ -596,7 +597,7 @@ step_ipc_modes() {
 
 step_uts_host() { same "$(hostname)" "$(docker run --rm --uts host busybox hostname)"; }
 
-step_cgroup_namespace_modes() {
+step_cgroup_namespace_modes() { # core
   same "$(readlink /proc/self/ns/cgroup)" "$(docker run --rm --cgroupns host busybox readlink /proc/self/ns/cgroup)"
   [ "$(readlink /proc/self/ns/cgroup)" != "$(docker run --rm --cgroupns private busybox readlink /proc/self/ns/cgroup)" ] ||
     fail "not private"
@@ -607,7 +608,7 @@ step_cgroup_namespace_modes() {
 
 caps() { docker run --rm "$@" busybox awk '/^CapEff/ {print $2}' /proc/self/status; }
 
-step_capabilities() {
+step_capabilities() { # core
   same 00000000a80425fb "$(caps)"
   same 0000000000000000 "$(caps --cap-drop ALL)"
   same 0000000000001000 "$(caps --cap-drop ALL --cap-add NET_ADMIN)"
@@ -621,7 +622,7 @@ step_inheritable_capabilities_are_empty() {
   same 0000000000000000 "$(docker run --rm busybox awk '/^CapInh/ {print $2}' /proc/self/status)"
 }
 
-step_seccomp_default_denies() {
+step_seccomp_default_denies() { # core
   same 2 "$(docker run --rm busybox awk '/^Seccomp:/ {print $2}' /proc/self/status)"
   exits 1 docker run --rm busybox unshare -U true
   has "$output" "Operation not permitted"
@@ -640,13 +641,13 @@ F
   exits 0 docker run --rm --security-opt seccomp="$W/profile.json" busybox touch /x
 }
 
-step_no_new_privileges() {
+step_no_new_privileges() { # core
   same 0 "$(docker run --rm busybox awk '/^NoNewPrivs/ {print $2}' /proc/self/status)"
   same 1 "$(docker run --rm --security-opt no-new-privileges busybox awk '/^NoNewPrivs/ {print $2}' /proc/self/status)"
 }
 
-step_apparmor() {
-  docker info -f '{{.SecurityOptions}}' | grep -q apparmor || skip "no AppArmor here"
+step_apparmor() { # core
+  has_output apparmor docker info -f '{{.SecurityOptions}}' || skip "no AppArmor here"
   has "$(docker run --rm busybox cat /proc/self/attr/current)" "docker-default"
   has "$(docker run --rm --security-opt apparmor=unconfined busybox cat /proc/self/attr/current)" unconfined
 }
@@ -656,13 +657,13 @@ step_devices() {
   has "$(docker run --rm --device /dev/zero:/dev/a/b busybox ls -l /dev/a/b)" "1,   5"
 }
 
-step_device_is_read_only() {
+step_device_is_read_only() { # core
   [ -e /dev/kmsg ] || skip "no /dev/kmsg"
   exits 1 docker run --rm --device /dev/kmsg:/dev/kmsg:r busybox sh -c 'echo x >/dev/kmsg'
   has "$output" "not permitted"
 }
 
-step_device_rule() {
+step_device_rule() { # core
   [ -e /dev/loop0 ] || skip "no /dev/loop0"
   exits 1 docker run --rm busybox sh -c 'mknod /x b 7 0 && exec 3</x'
   has "$output" "Operation not permitted"
@@ -681,14 +682,14 @@ step_ulimits() {
   same 0 "$(docker run --rm --ulimit core=0 busybox sh -c 'ulimit -c')"
 }
 
-step_sysctl() {
+step_sysctl() { # core
   same 1234 "$(docker run --rm --sysctl net.ipv4.ip_local_port_range='1234 5678' busybox awk '{print $1}' /proc/sys/net/ipv4/ip_local_port_range)"
   same 4096 "$(docker run --rm --sysctl kernel.msgmax=4096 busybox cat /proc/sys/kernel/msgmax)"
 }
 
 step_oom_score() { same 500 "$(docker run --rm --oom-score-adj 500 busybox cat /proc/self/oom_score_adj)"; }
 
-step_privileged() {
+step_privileged() { # core
   exits 0 docker run --rm --privileged busybox sh -c 'mount -t tmpfs x /mnt && touch /mnt/x && [ -e /dev/loop-control -o -e /dev/kmsg ]'
   exits 0 docker run --rm --privileged busybox sh -c 'mount | grep -E " /sys .*rw"'
   same 0 "$(docker run --rm --privileged busybox awk '/^Seccomp:/ {print $2}' /proc/self/status)"
@@ -732,7 +733,7 @@ step_build_legacy_reports_a_failing_step() {
   has "$output" "returned a non-zero code: 42"
 }
 
-step_build_with_buildkit() { # limit 120
+step_build_with_buildkit() { # limit 120 core
   dockerfile
   DOCKER_BUILDKIT=1 docker build --no-cache -t walk/built "$W/build"
   built
@@ -793,12 +794,12 @@ F
   compose up -d
   shows composed docker logs compose-client-1
   same client "$(compose exec -T client sh -c 'echo $WHO')"
-  compose ps | grep -q web
+  has "$(compose ps)" web
   compose down -v
   same "" "$(docker ps -aq)"
 }
 
-step_swarm_service() { # limit 180
+step_swarm_service() { # limit 180 core
   local address
   address=$(ip -4 -o addr show | awk '$2 ~ /^e/ {sub("/.*", "", $4); print $4; exit}')
   docker tag busybox "$R/busybox:swarm"
@@ -838,7 +839,7 @@ step_containers_in_parallel() { # limit 180
   done
 }
 
-step_shim_is_killed() {
+step_shim_is_killed() { # core
   docker run -d --name e2e busybox sleep 100
   local id pid shim
   id=$(inspect e2e '{{.Id}}') pid=$(inspect e2e '{{.State.Pid}}')
@@ -851,7 +852,7 @@ step_shim_is_killed() {
   docker exec e2e true
 }
 
-step_containerd_is_restarted() { # limit 120
+step_containerd_is_restarted() { # limit 120 core
   docker run -d --name e2e busybox sh -c 'i=0; while :; do i=$((i + 1)); echo $i; sleep 0.1; done'
   local pid
   pid=$(inspect e2e '{{.State.Pid}}')
@@ -878,7 +879,7 @@ step_daemon_restart_starts_them_again() { # limit 120
   status_is e2e2 exited
 }
 
-step_live_restore() { # limit 180
+step_live_restore() { # limit 180 core
   engine start dockerd-live --live-restore
   local DOCKER_HOST=unix:///run/docker-live.sock pid
   export DOCKER_HOST
@@ -902,7 +903,7 @@ step_live_restore() { # limit 180
   engine stop dockerd-live
 }
 
-step_user_namespace_remap() { # limit 180
+step_user_namespace_remap() { # limit 180 core
   grep -q ^dockremap: /etc/subuid || { useradd -r -s /usr/sbin/nologin dockremap
     echo dockremap:300000:65536 >>/etc/subuid; echo dockremap:300000:65536 >>/etc/subgid; }
   engine start dockerd-remap --userns-remap dockremap
@@ -934,7 +935,7 @@ step_checkpoint() {
   has "$(docker checkpoint ls e2e)" one
 }
 
-step_nothing_is_left() {
+step_nothing_is_left() { # core
   after_step
   shims() { ps ax -o args | grep -v grep | grep -E 'containerd-shim-.*-namespace moby' || true; }
   becomes "" shims

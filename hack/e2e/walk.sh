@@ -2,10 +2,11 @@
 # shellcheck shell=bash
 #   SCRIPT            all steps          SCRIPT REGEX...   those whose names match one of them
 #   E2E_OUT=DIR       where results.tsv (name, outcome, seconds, detail) and a log a step go (default: ./out)
+#   E2E_CORE=1        only steps marked "core", where the host's cgroups, init and security modules matter
 #   E2E_SLOWNESS=N    multiplies every time limit (the VM is slow; default 1)
 #
 # A step is a process of its own under `set -eu`: it passes when it reaches its end. It may say `limit SECONDS` in a comment behind its
-# name's line (default 60). `after_step`, defined by the walk, removes what a step left behind.
+# name's line (default 60), and "core" there. `after_step`, defined by the walk, removes what a step left behind.
 
 set -u
 E2E_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,6 +52,9 @@ a_while() { sleep "$E2E_SLOWNESS"; }
 run_steps() {
   local names name pattern limit begin status log outcome detail failed=0 passed=0 skipped=0 again=0 n=0
   mapfile -t names < <(grep -oE '^step_[a-z0-9_]+' "$0" | sed 's/^step_//')
+  if [ -n "${E2E_CORE:-}" ]; then
+    mapfile -t names < <(grep -oE '^step_[a-z0-9_]+\(\) \{.*# .*core$' "$0" | sed 's/^step_//; s/(.*//')
+  fi
   if [ $# -gt 0 ]; then
     pattern=$(IFS='|'; echo "$*")
     mapfile -t names < <(printf '%s\n' "${names[@]}" | grep -E "$pattern")
