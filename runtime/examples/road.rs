@@ -125,7 +125,8 @@ fn main() {
         };
         let mut init = depart(&d, &program).unwrap();
         if staged {
-            init.arrive().unwrap();
+            let arrival = init.arrive().unwrap();
+            assert!(matches!(arrival, Arrival::There), "the clone did not come");
         }
         loop {
             match init.next_report() {

@@ -21,7 +21,7 @@ pub enum Error {
     #[error(transparent)]
     StepFailed(Box<StepFailed>),
     /// Init ended without a word, in front of the container's process.
-    #[error("{verb} {id}: init {end} at step {at}{}", .hint.map(|h| format!(". Hint: {h}")).unwrap_or_default())]
+    #[error("{verb} {id}: init {end} before the program ran{}", .hint.map(|h| format!(". Hint: {h}")).unwrap_or_default())]
     InitDied {
         /// The verb.
         verb: &'static str,
@@ -29,8 +29,6 @@ pub enum Error {
         id: String,
         /// How it ended.
         end: Ending,
-        /// The last step that is known to have begun, or what the host side was waiting for.
-        at: String,
         /// What may have caused it.
         hint: Option<&'static str>,
     },

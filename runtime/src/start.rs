@@ -10,7 +10,9 @@ use crate::state::Status;
 use cofferdam_step::{Report, ReportKind, Step};
 use cofferdam_sys::{Fd, fs, net, process};
 
-/// The byte that starts.
+/// Says that the socket's name is about to go: whoever dies behind this has ended the container.
+const READY: u8 = b'r';
+/// Starts.
 const GO: u8 = b's';
 
 /// Starts a created container.
@@ -21,12 +23,14 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
     if status != Status::Created {
         return Err(container.wrong_state(Verb::Start, status));
     }
-    let socket = Fd::from(sockets::connect_in(container.home(), START)?);
-    net::send(&socket, &[GO]).map_err(|errno| Error::call("speak to init", errno))?;
-    // From here on the container is no longer "created": hooks that ask see it running or gone.
-    let heard = hear(container, &socket);
+    let socket = connect(container)?;
+    let said = |sent: cofferdam_sys::Result<()>| sent.map_err(|errno| Error::call("speak to init", errno));
+    // Without the name the container is no longer "created". It goes before the program can run, so that the death of this
+    // process at any point leaves no running container that says it waits for its start, and no init that waits in vain.
+    said(net::send(&socket, &[READY]))?;
     home.remove_file(START)?;
-    heard?;
+    said(net::send(&socket, &[GO]))?;
+    hear(container, &socket)?;
     let poststart = &container.saved().hooks.poststart;
     if poststart.is_empty() {
         return Ok(());
@@ -41,6 +45,14 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
     done
 }
 
+/// Reaches init, unless it has just been killed.
+fn connect(container: &Container) -> Result<Fd, Error> {
+    sockets::connect_in(container.home(), START).map(Fd::from).or_else(|error| match container.status()? {
+        Status::Created => Err(error),
+        status => Err(container.wrong_state(Verb::Start, status)),
+    })
+}
+
 /// Reads init's records until its socket closes with the execve.
 fn hear(container: &Container, socket: &Fd) -> Result<(), Error> {
     let mut executing = false;
@@ -53,19 +65,20 @@ fn hear(container: &Container, socket: &Fd) -> Result<(), Error> {
             }
             Some(report) if report.kind == ReportKind::Failed => return Err(failed(container, report)),
             None if executing => return Ok(()),
-            other => {
-                let hint = "a process that dies without a word was mostly killed";
-                let at = match other {
-                    Some(report) => format!("an unknown ({:?} out of turn)", report.kind),
-                    None => "an unknown".into(),
-                };
-                let id = container.id().into();
+            Some(report) => {
+                let id = container.id();
+                return Err(Error::Unsupported(format!(
+                    "start {id}: init said {:?} out of turn",
+                    report.kind
+                )));
+            }
+            None => {
+                let hint = Some("a process that dies without a word was mostly killed");
                 return Err(Error::InitDied {
                     verb: "start",
-                    id,
+                    id: container.id().into(),
                     end: Ending::Unknown,
-                    at,
-                    hint: Some(hint),
+                    hint,
                 });
             }
         }

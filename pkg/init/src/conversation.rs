@@ -64,11 +64,8 @@ impl Conversation {
 
     /// Waits for the other side's byte; ends the process when there is no other side any more.
     pub(crate) fn wait_for(&self, barrier: Barrier) -> Outcome {
-        let byte = self.read_byte();
-        if byte == Some(barrier as u8) {
-            return Ok(());
-        }
-        match byte {
+        match self.read_byte()? {
+            Some(byte) if byte == barrier as u8 => Ok(()),
             None => give_up(Some(barrier)),
             Some(other) => {
                 Err(Failure { attempt: Attempt::Read, errno: Errno::EPROTO, detail: i64::from(other) })
@@ -77,16 +74,19 @@ impl Conversation {
     }
 
     /// One byte, or none when the other side is gone.
-    pub(crate) fn read_byte(&self) -> Option<u8> {
+    pub(crate) fn read_byte(&self) -> Outcome<Option<u8>> {
+        let Some(socket) = &self.0 else { return Ok(None) };
         let mut byte = [0u8];
-        match self.0.as_ref().map(|socket| fs::read(socket, &mut byte)) {
-            Some(Ok(1)) => Some(byte[0]),
-            _ => None,
+        match fs::read(socket, &mut byte) {
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+            other => other.at(Attempt::Read).map(|_| Some(byte[0])),
         }
     }
 }
 
-/// The byte that `start` sends; a connection that closes without it was no start.
+/// What `start` sends first, in front of taking the socket's name away: from here on nobody else can come.
+const READY: u8 = b'r';
+/// What it sends then.
 const GO: u8 = b's';
 /// Signals that end a process by default and that somebody may well send to a container that was never started.
 const ENDING: [i32; 9] = [
@@ -102,7 +102,8 @@ const ENDING: [i32; 9] = [
 ];
 
 impl Init {
-    /// Closes the creator's socket and takes the connection of the first starter that says so.
+    /// Closes the creator's socket and takes the connection of the first starter that says so. A connection without a word
+    /// was no start; a starter that dies between its two words has made this container one that nobody can start.
     pub(crate) fn await_start(&mut self, listener: Slot) -> Outcome {
         let listener = self.slot(listener)?;
         self.conversation = Conversation(None);
@@ -114,11 +115,15 @@ impl Init {
             if process::poll_two(&listener, &signals).at(Attempt::Accept)? == process::Ready::Second {
                 process::exit(128 + libc::SIGTERM);
             }
-            let starter = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
-            if starter.read_byte() == Some(GO) {
-                self.conversation = starter;
-                return Ok(());
+            self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
+            match self.conversation.read_byte()? {
+                Some(READY) => break,
+                _ => self.conversation = Conversation(None),
             }
+        }
+        match self.conversation.read_byte()? {
+            Some(GO) => Ok(()),
+            _ => give_up(None),
         }
     }
 }

@@ -104,7 +104,7 @@ impl Init {
             return Ok(());
         }
         self.conversation.say(ReportKind::SeccompListener, listener as i64)?;
-        match self.conversation.read_byte() {
+        match self.conversation.read_byte()? {
             Some(_) => Ok(()),
             None => crate::give_up(None),
         }

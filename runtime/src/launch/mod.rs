@@ -17,7 +17,7 @@ use cofferdam_spec::{Hook, IdMapping};
 use cofferdam_step::{Barrier, Program, Report, ReportKind, Step};
 use cofferdam_sys::{AsFd as _, Fd, Raw, process};
 use nix::libc;
-use road::{Departure, Traveller};
+use road::{Arrival, Departure, Traveller};
 use std::os::fd::OwnedFd;
 
 pub use slots::{Given, check_preserved};
@@ -188,11 +188,13 @@ impl<'a> Journey<'a> {
         };
         let mut traveller =
             road::depart(&departure, &program).map_err(|errno| Error::call("spawn init", errno))?;
-        let arrived = if plan.road.staged { traveller.arrive() } else { Ok(()) };
+        let arrived = if plan.road.staged { traveller.arrive() } else { Ok(Arrival::There) };
         let pid = traveller.pid;
         self.traveller = Some(traveller);
-        arrived.map_err(|report| self.failure(report))?;
-        conditions::check_maps(&plan.conditions, pid)
+        match arrived.map_err(|errno| Error::call("listen to init", errno))? {
+            Arrival::There => conditions::check_maps(&plan.conditions, pid),
+            Arrival::Failed(report) => Err(self.failure(report)),
+        }
     }
 
     /// The v1 hierarchies that init enters by itself.
@@ -231,18 +233,17 @@ impl<'a> Journey<'a> {
     }
 
     fn enter_cgroup(&mut self) -> Result<(), Error> {
-        let pid = self.traveller()?.pid;
+        let &Traveller { pid, in_cgroup: born_in, .. } = self.traveller()?;
         if let Some(prepared) = self.prepared.take() {
-            let born_in = prepared.clone_dir().is_some();
-            let entered =
-                if self.enters_by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
+            // Without clone3 nobody is born in a cgroup.
+            let by_itself = self.enters_by_itself && (born_in || prepared.clone_dir().is_none());
+            let entered = if by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
             let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
             // Whatever clones on the way here has cloned: a limit of one process can hold now.
             let settled = self.settings.map_or(Ok(()), |settings| cgroup.settle(settings));
             self.cgroup = Some(cgroup);
             return settled.map_err(|error| Error::below("set the cgroup's limits", error));
         }
-        let born_in = self.traveller()?.in_cgroup;
         match &self.launch.join {
             Some(join) if self.enters_by_itself && (born_in || join.cgroup.unified_path().is_none()) => {
                 Ok(())
@@ -299,15 +300,13 @@ impl<'a> Journey<'a> {
             Some(report) => {
                 Error::Unsupported(format!("{verb} {id}: init said {:?} out of turn", report.kind))
             }
-            None => Error::InitDied {
-                verb,
-                id: id.into(),
-                end: self.traveller.as_ref().map_or(Ending::Unknown, |traveller| ending(traveller.pid)),
-                at: "an unknown".into(),
-                hint: Some(
-                    "a process that dies without a word was mostly killed for memory: see memory.limit",
-                ),
-            },
+            None => {
+                let end = self.traveller.as_ref().map_or(Ending::Unknown, |traveller| ending(traveller.pid));
+                let hint =
+                    "a process that dies without a word was mostly killed for memory: see memory.limit";
+                let hint = (!matches!(end, Ending::Exited(_))).then_some(hint);
+                Error::InitDied { verb, id: id.into(), end, hint }
+            }
         }
     }
 

@@ -41,6 +41,14 @@ pub struct Traveller {
     pub(super) conversation: Conversation,
 }
 
+/// What became of the way to the container's process.
+pub enum Arrival {
+    /// It is there.
+    There,
+    /// The report of the step that failed; none if the first process died without one.
+    Failed(Option<Report>),
+}
+
 /// Starts init and sends it its steps.
 ///
 /// # Errors
@@ -93,19 +101,21 @@ impl Traveller {
     /// With [`Departure::staged`]: waits until the container's process is there and becomes its traveller.
     ///
     /// # Errors
-    /// The report of a step that failed, or none if the first process died without one.
-    pub fn arrive(&mut self) -> std::result::Result<(), Option<Report>> {
-        match self.conversation.read() {
-            Ok(Some(Report { kind: ReportKind::Cloned, detail, .. })) => {
+    /// Those of read, behind which the clone, if there is one, ends when its socket closes, and of pidfd_open.
+    pub fn arrive(&mut self) -> Result<Arrival> {
+        match self.conversation.read()? {
+            Some(Report { kind: ReportKind::Cloned, detail, .. }) => {
                 // The clone is this process's child and nobody has waited for it: the pid is its own.
                 let pid = detail as i32;
-                let pidfd = process::pidfd_open(pid).map_err(|_| None)?;
+                let pidfd = process::pidfd_open(pid).inspect_err(|_| {
+                    let _ = process::kill(pid, nix::libc::SIGKILL);
+                    let _ = process::wait(pid, false);
+                })?;
                 let _ = process::wait(self.pid, false);
                 (self.pid, self.pidfd) = (pid, pidfd);
-                Ok(())
+                Ok(Arrival::There)
             }
-            Ok(report) => Err(report),
-            Err(_) => Err(None),
+            report => Ok(Arrival::Failed(report)),
         }
     }
 
