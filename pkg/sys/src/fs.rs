@@ -284,13 +284,16 @@ pub fn getcwd(buffer: &mut [u8]) -> Result<&[u8]> {
     Ok(&buffer[..length.saturating_sub(1)])
 }
 
-/// `faccessat2(2)` with AT_EACCESS (Linux 5.8), falling back to faccessat's real ids where it is missing.
+/// `faccessat2(2)` with AT_EACCESS (Linux 5.8), falling back to faccessat's real ids where it is missing or a filter around us
+/// does not know it (EPERM, which no question but that for writing has as its answer).
 pub fn access(dir: &impl AsFd, path: &[u8], mode: i32) -> Result<()> {
     with_nul(path, |path| {
         // SAFETY: the path ends in NUL.
         match unsafe { syscall!(libc::SYS_faccessat2, dir.number(), path, mode, libc::AT_EACCESS) } {
             // SAFETY: as above.
-            Err(Errno::ENOSYS) => unsafe { syscall!(libc::SYS_faccessat, dir.number(), path, mode) },
+            Err(Errno::ENOSYS | Errno::EPERM) => unsafe {
+                syscall!(libc::SYS_faccessat, dir.number(), path, mode)
+            },
             other => other,
         }
     })
