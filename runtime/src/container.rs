@@ -234,11 +234,11 @@ impl Container {
         if self.pidfd()?.is_none() {
             return Ok(Status::Stopped);
         }
-        if self.cgroup().is_frozen().unwrap_or(false) {
+        if self.cgroup().is_frozen().map_err(|error| Error::below("see whether it is paused", error))? {
             return Ok(Status::Paused);
         }
         // The socket goes with the start: while it is there, nobody has started the container.
-        Ok(if self.home.has(START) { Status::Created } else { Status::Running })
+        Ok(if self.home.has(START)? { Status::Created } else { Status::Running })
     }
 
     /// What `state` prints; the owner's name is left to `list`, as in runc.
@@ -348,7 +348,15 @@ impl Container {
     /// [`Error::WrongState`] when it runs; when its cgroup or directory cannot be removed.
     pub fn delete(self, force: bool) -> Result<(), Error> {
         let container = if force { self.take_over()? } else { self.when_free()? };
-        match container.status()? {
+        let status = match container.status() {
+            // Whatever it is, it shall not be there.
+            Err(error) if force => {
+                tracing::warn!("{}", crate::error::message(&error));
+                Status::Running
+            }
+            status => status?,
+        };
+        match status {
             Status::Stopped => {}
             // Its creator is gone, or it would hold the lock that we had.
             Status::Creating | Status::Created => container.end()?,

@@ -32,8 +32,9 @@ pub(crate) fn create(
         tracing::warn!("{warning}");
     }
     let target = ExecTarget::of(spec, &host, &plan_options, &plan)?;
-    let home = root.reserve(&options.id)?;
     let saved = first_state(spec, options, &plan, target)?;
+    // Behind this nothing may fail without giving the id back.
+    let home = root.reserve(&options.id)?;
     let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
     match creation.carry_out() {
         Ok(process) => {

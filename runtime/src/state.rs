@@ -13,7 +13,7 @@
 
 use crate::error::Error;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, RenameFlags, renameat2};
+use nix::fcntl::{OFlag, RenameFlags, renameat2};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -313,25 +313,18 @@ impl Root {
                 }
                 Err(error) => return Err(Error::io("make the container's directory", &path, error)),
             };
-            let home = match Home::open(id, &path) {
-                Err(Error::NotFound { .. }) => continue,
-                opened => opened?,
-            };
-            let home = match home.try_lock() {
-                Ok(home) => home,
-                Err(Error::Busy { .. }) => break,
-                Err(Error::NotFound { .. }) => continue,
-                Err(error) => return Err(error),
-            };
-            if home.has_state() {
-                break;
+            match take(id, &path, fresh) {
+                Ok(Some(home)) => return Ok(home),
+                Ok(None) | Err(Error::Busy { .. }) => break,
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => {
+                    if fresh {
+                        // Nobody else can have put anything into it: they find it without state, or not at all.
+                        let _ = fs::remove_dir(&path);
+                    }
+                    return Err(error);
+                }
             }
-            if !fresh {
-                // A creator died here.
-                home.empty()?;
-            }
-            home.written.store(false, Ordering::Relaxed);
-            return Ok(home);
         }
         Err(Error::Exists { id: id.into() })
     }
@@ -339,7 +332,7 @@ impl Root {
     /// Removes what a creator of this id left that died. A container, or one that is being created, is not touched.
     pub fn sweep(&self, id: &str) -> Result<(), Error> {
         match self.find(id).and_then(Home::try_lock) {
-            Ok(home) if !home.has_state() => home.remove(),
+            Ok(home) if !home.has_state()? => home.remove(),
             Ok(_) | Err(Error::NotFound { .. } | Error::Busy { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -371,6 +364,19 @@ impl Root {
         ids.sort_unstable();
         Ok(ids)
     }
+}
+
+/// Locks a directory for a new container, and empties one that is left of a creator that died; none when a container has it.
+fn take(id: &str, path: &Path, fresh: bool) -> Result<Option<LockedHome>, Error> {
+    let home = Home::open(id, path)?.try_lock()?;
+    if home.has_state()? {
+        return Ok(None);
+    }
+    if !fresh {
+        home.empty()?;
+    }
+    home.written.store(false, Ordering::Relaxed);
+    Ok(Some(home))
 }
 
 /// A container's directory, open.
@@ -417,13 +423,17 @@ impl Home {
     }
 
     /// Whether there is a state.json.
-    pub fn has_state(&self) -> bool {
-        nix::unistd::faccessat(&self.dir, STATE, nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+    pub fn has_state(&self) -> Result<bool, Error> {
+        self.has(STATE)
     }
 
     /// Whether something has this name in the directory.
-    pub fn has(&self, name: &str) -> bool {
-        nix::unistd::faccessat(&self.dir, name, nix::unistd::AccessFlags::F_OK, AtFlags::empty()).is_ok()
+    pub fn has(&self, name: &str) -> Result<bool, Error> {
+        match cofferdam_sys::fs::stat(&self.dir, name.as_bytes()) {
+            Ok(_) => Ok(true),
+            Err(cofferdam_sys::Errno::ENOENT) => Ok(false),
+            Err(errno) => Err(Error::io("look for", self.path.join(name), errno)),
+        }
     }
 
     /// Waits until no other verb works on the container, then locks it; [`Error::NotFound`] when it was deleted meanwhile.
@@ -521,8 +531,11 @@ impl Deref for LockedHome {
 impl LockedHome {
     /// Gives the lock back and keeps the directory.
     pub fn unlock(self) -> Result<Home, Error> {
-        self.dir.unlock().map_err(|error| Error::io("unlock", &self.path, error))?;
-        Ok(self.home)
+        match self.dir.unlock() {
+            Ok(()) => Ok(self.home),
+            // The container is made by now: it must not fail for this. The lock goes with its descriptor.
+            Err(_) => self.home.reopen(),
+        }
     }
 
     /// Replaces state.json: a reader sees the old one or the new one, whole.
@@ -829,7 +842,7 @@ mod tests {
         let later = State { rootfs: "/later".into(), ..state };
         home.write(&later).unwrap();
         assert_eq!(home.read::<String, ()>().unwrap(), later);
-        assert!(!home.has(STATE_NEW));
+        assert!(!home.has(STATE_NEW).unwrap());
     }
 
     #[test]
