@@ -83,7 +83,7 @@ impl Host {
             apparmor: needs.apparmor && apparmor_enabled(),
             selinux: needs.selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
-            seccomp: if needs.seccomp { seccomp_target(kernel) } else { None },
+            seccomp: if needs.seccomp { seccomp_target(kernel)? } else { None },
             cgroup: cofferdam_cgroup::probe().map_err(io::Error::other)?,
         })
     }
@@ -119,13 +119,17 @@ fn apparmor_enabled() -> bool {
         && Path::new("/sys/kernel/security/apparmor").exists()
 }
 
-fn seccomp_target((major, minor): (u32, u32)) -> Option<Target> {
-    // No file without CONFIG_SECCOMP_FILTER.
-    let words = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").ok()?;
+fn seccomp_target((major, minor): (u32, u32)) -> io::Result<Option<Target>> {
+    let words = match read("/proc/sys/kernel/seccomp/actions_avail") {
+        // No file without CONFIG_SECCOMP_FILTER.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        words => words?,
+    };
     // Linux < 5.19 does not know WAIT_KILLABLE_RECV. A probe would be seccomp(2) with a null filter, which also asks for a
     // privilege or no_new_privs that this process need not have, so the version decides. Every other flag is older than 5.10.
     let flags = if (major, minor) < (5, 19) { flag::ALL & !flag::WAIT_KILLABLE_RECV } else { flag::ALL };
-    Some(Target { arch: native_arch()?, actions: ActionSet::from_actions_avail(&words), flags })
+    let actions = ActionSet::from_actions_avail(&words);
+    Ok(native_arch().map(|arch| Target { arch, actions, flags }))
 }
 
 #[cfg(test)]
