@@ -81,7 +81,7 @@ pub(crate) fn umask(process: &Process) -> Option<u32> {
 /// and so runc).
 pub(crate) fn environment(process: &Process) -> Vec<String> {
     let name = |entry: &'_ str| entry.split_once('=').map_or(entry.len(), |(name, _)| name.len());
-    let mut seen = std::collections::HashSet::with_capacity(process.env.len());
+    let mut seen = std::collections::BTreeSet::new();
     let mut kept: Vec<&String> =
         process.env.iter().rev().filter(|entry| seen.insert(&entry.as_bytes()[..name(entry)])).collect();
     kept.reverse();
