@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const HANGS: Duration = Duration::from_secs(20);
 /// How long processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
+/// How long an init may take to notice that its creator is dead.
+const AT_ONCE: Duration = Duration::from_millis(30);
 
 /// A fault in one of a scenario's commands.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct Played {
     pub said: String,
     /// How it ended.
     pub ending: Option<Ending>,
+    /// The program had run when the fault met.
+    pub ran: bool,
     /// What is wrong.
     pub problems: Vec<String>,
 }
@@ -100,9 +104,11 @@ impl<'a> Player<'a> {
             played.hit = Some(call.clone());
             played.said = outcome.stderr.trim().into();
             played.ending = Some(outcome.ending);
+            played.ran = phase.says() == Some(outcome.stdout.as_str());
             let problems = self.judge(phase, aim.act, call, &outcome)?;
             played.problems.extend(problems);
-            return Ok(outcome.succeeded());
+            // A killed init is a container that has stopped: nothing more can be done to it.
+            return Ok(outcome.succeeded() && aim.act != Act::Kill);
         }
         if !works(phase, &outcome) {
             let (name, said) = (phase.name(), outcome.stderr.trim());
@@ -123,6 +129,8 @@ impl<'a> Player<'a> {
         let mut problems = Vec::new();
         match act {
             Act::Kill if call.role == Role::Host => problems.extend(self.after_death(phase)?),
+            // For the host it was the program that was killed.
+            Act::Kill if outcome.ending == Ending::Exited(128 + nix::libc::SIGKILL) => {}
             _ if outcome.succeeded() => {
                 if act != Act::Kill && !works(phase, outcome) {
                     problems.push(format!("says nothing, but did not work: {:?}", outcome.stdout));
@@ -146,6 +154,7 @@ impl<'a> Player<'a> {
         let mut problems = Vec::new();
         // What waits for a dead creator must have gone; a container that was created or runs stays.
         let stays = |status: &str| ["created", "running", "paused"].contains(&status);
+        self.tracer.settle(AT_ONCE)?;
         let mut status = self.status()?;
         let left = self.tracer.settle_to(usize::from(stays(&status)), GONE)?;
         if !left.is_empty() {
