@@ -17,7 +17,7 @@ after_step() {
 
 status_is() { [ "$(docker inspect -f '{{.State.Status}}' "$1")" = "$2" ]; }
 inspect() { docker inspect -f "$2" "$1"; }
-not_running() { ! ps ax -o args | grep -qx "$1"; }
+not_running() { [[ $'\n'$(ps ax -o args)$'\n' != *$'\n'"$1"$'\n'* ]]; }
 # What the container's own cgroup says: cgroup_value CONTAINER V1FILE V2FILE
 cgroup_value() {
   if [ "$(docker info -f '{{.CgroupVersion}}')" = 2 ]; then docker exec "$1" cat "/sys/fs/cgroup/$3"
