@@ -6,14 +6,23 @@
 #![forbid(unsafe_code)]
 
 mod capabilities;
+mod cli;
+mod console;
+mod descriptors;
 mod devices;
+mod exec;
 mod harness;
+mod hooks;
+mod lifecycle;
 mod limits;
+mod machine;
 mod masks;
 mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod seccomp;
+mod sockets;
 mod sysctl;
 mod terminal;
 mod user;
@@ -33,6 +42,13 @@ const SUBJECTS: &[&[Test]] = &[
     masks::TESTS,
     sysctl::TESTS,
     devices::TESTS,
+    seccomp::TESTS,
+    hooks::TESTS,
+    lifecycle::TESTS,
+    exec::TESTS,
+    console::TESTS,
+    descriptors::TESTS,
+    cli::TESTS,
 ];
 
 fn main() {

@@ -9,11 +9,20 @@ fn main() {
     let verb = words.next().unwrap_or_default();
     match verb.as_str() {
         "see" => println!("{}", see()),
+        "notify" => notify(&words.next().unwrap_or_default()),
         _ => {
             eprintln!("{verb}: what is that?");
             std::process::exit(2);
         }
     }
+}
+
+/// Speaks to the service manager, and stays.
+fn notify(words: &str) {
+    let socket = std::os::unix::net::UnixDatagram::unbound().expect("socket");
+    let path = std::env::var_os("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
+    socket.send_to(words.as_bytes(), path).expect("send");
+    std::thread::sleep(std::time::Duration::from_secs(1000));
 }
 
 fn text(path: &str) -> Value {
