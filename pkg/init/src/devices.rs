@@ -48,14 +48,17 @@ impl Init {
             None => None,
         };
         let target = self.root()?.make_file(path.as_bytes(), 0o644).at(Attempt::MakeFile)?;
+        let bind =
+            |init: &mut Init| init.mount_on(source.as_bytes(), &target, b"", MS_BIND, b"").at(Attempt::Mount);
         if let Some(tree) = tree {
-            return mount::move_mount(&tree, &target).at(Attempt::MoveMount);
+            return match mount::move_mount(&tree, &target) {
+                Err(_) if crate::mounts::is_no_tree(&tree) => bind(self),
+                moved => moved.at(Attempt::MoveMount),
+            };
         }
         match mount::open_tree_clone(&Cwd, source.as_bytes(), false) {
             Ok(tree) => mount::move_mount(&tree, &target).at(Attempt::MoveMount),
-            Err(Errno::ENOSYS | Errno::EPERM) => {
-                self.mount_on(source.as_bytes(), &target, b"", MS_BIND, b"").at(Attempt::Mount)
-            }
+            Err(Errno::ENOSYS | Errno::EPERM) => bind(self),
             Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
         }
     }

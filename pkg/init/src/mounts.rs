@@ -55,9 +55,12 @@ impl Init {
                     Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
                 }
             }
-            Source::Tree { slot, .. } => {
+            Source::Tree { slot, path, recursive } => {
                 let tree = self.slot(*slot)?;
-                self.attach_tree(mount, &tree)
+                match self.attach_tree(mount, &tree) {
+                    Err(_) if is_no_tree(&tree) => self.bind_by_path(mount, path, *recursive),
+                    other => other,
+                }
             }
             Source::Remount { flags, bind, options } => {
                 self.remount(mount, u64::from(*flags), *bind, options)
@@ -339,6 +342,11 @@ fn not_on_procfs(target: &Fd) -> Outcome {
         (PROC_MAGIC, _) => Err(Failure { attempt: Attempt::WrongType, errno: Errno::EPERM, detail: 0 }),
         _ => Ok(()),
     }
+}
+
+/// Whether the host side could not open a tree, for a filter around both of us that does not know open_tree.
+pub(crate) fn is_no_tree(fd: &Borrowed) -> bool {
+    matches!(mount::open_tree_clone(fd, b"", false), Err(Errno::ENOSYS | Errno::EPERM))
 }
 
 /// Where a mount goes.

@@ -42,10 +42,13 @@ impl Init {
         };
         let onto = fs::openat(&Cwd, path, fs::O_PATH | fs::O_DIRECTORY, 0).at(Attempt::OpenRoot)?;
         let root = match tree {
-            Some(tree) => {
-                mount::move_mount(&tree, &onto).at(Attempt::MoveMount)?;
-                fs::openat(&Cwd, path, fs::O_PATH | fs::O_DIRECTORY, 0).at(Attempt::OpenRoot)?
-            }
+            Some(tree) => match mount::move_mount(&tree, &onto) {
+                Err(_) if crate::mounts::is_no_tree(&tree) => bind_onto_itself(path)?,
+                moved => {
+                    moved.at(Attempt::MoveMount)?;
+                    fs::openat(&Cwd, path, fs::O_PATH | fs::O_DIRECTORY, 0).at(Attempt::OpenRoot)?
+                }
+            },
             None => match mount::open_tree_clone(&onto, b"", true) {
                 Ok(tree) => {
                     mount::move_mount(&tree, &onto).at(Attempt::MoveMount)?;

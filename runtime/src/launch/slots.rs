@@ -6,7 +6,7 @@ use crate::error::Error;
 use cofferdam_plan::{IdMap, SlotSource};
 use cofferdam_step::{Barrier, Namespace, Program, Propagation, Step};
 use cofferdam_sys::mount::{self, MountAttr, attr};
-use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, net};
+use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, net, process};
 
 /// Descriptors that only the caller has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -52,7 +52,8 @@ fn namespace(kind: Namespace, path: &str) -> Result<Fd, Error> {
     }
 }
 
-/// A detached copy of a mount tree, with the propagation that a bind mount inside would have got.
+/// A detached copy of a mount tree, with the propagation that a bind mount inside would have got. Below a filter that does not
+/// know open_tree it is the source alone: init then finds that it has no tree, and binds by the path.
 fn tree(
     path: &str,
     recursive: bool,
@@ -64,11 +65,20 @@ fn tree(
         let what = what.to_owned();
         move |errno: Errno| Error::io(what, path, errno)
     };
-    let tree =
-        mount::open_tree_clone(&Cwd, path.as_bytes(), recursive).map_err(failed("open the mount source"))?;
+    let mut tree = match mount::open_tree_clone(&Cwd, path.as_bytes(), recursive) {
+        Err(Errno::ENOSYS | Errno::EPERM) if idmap.is_none() => {
+            let source = fs::openat(&Cwd, path.as_bytes(), fs::O_PATH, 0);
+            return source.map_err(failed("open the mount source"));
+        }
+        tree => tree.map_err(failed("open the mount source"))?,
+    };
     if let Some(how) = propagation {
         let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
-        mount::mount_setattr(&tree, how.recursive, &change).map_err(failed("set the propagation of"))?;
+        let changed = match mount::mount_setattr(&tree, how.recursive, &change) {
+            Err(Errno::ENOSYS | Errno::EPERM) => tree_of_copy(path, recursive, how).map(|copy| tree = copy),
+            changed => changed,
+        };
+        changed.map_err(failed("set the propagation of"))?;
     }
     if let Some(map) = idmap {
         let namespace = user_namespace(map)?;
@@ -77,6 +87,19 @@ fn tree(
         mount::mount_setattr(&tree, idmap_recursive, &change).map_err(failed("idmap the mount source"))?;
     }
     Ok(tree)
+}
+
+/// Linux < 5.12 (and a filter that knows no mount_setattr) cannot change a detached tree. So the tree is taken from a copy of our
+/// mount namespace in which everything has the propagation already; it belongs to a thread, and goes with it.
+fn tree_of_copy(path: &str, recursive: bool, how: Propagation) -> Result<Fd, Errno> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, || {
+            process::unshare(Namespace::Mount.clone_flag())?;
+            mount::mount(b"", b"/", b"", how.flag | mount::MS_REC, b"")?;
+            mount::open_tree_clone(&Cwd, path.as_bytes(), recursive)
+        });
+        thread.map_err(Errno::from)?.join().unwrap_or(Err(Errno::EIO))
+    })
 }
 
 /// A user namespace with the wanted mappings, held by nothing but the descriptor: it is made by an init that is ended at once.
