@@ -89,7 +89,7 @@ pub fn config(kind: Kind, default: &Value, places: &Places, args: &[&str]) -> Re
     match kind {
         Kind::Default | Kind::Docker => {}
         Kind::Rich => enrich(&mut config, places),
-        Kind::User => move_to_user_namespace(&mut config),
+        Kind::User => move_to_user_namespace(&mut config, places),
         Kind::Hooks => hook(&mut config),
     }
     Ok(config)
@@ -143,7 +143,16 @@ fn enrich(config: &mut Value, places: &Places) {
     config["linux"]["resources"]["cpu"] = json!({"shares": 512});
 }
 
-fn move_to_user_namespace(config: &mut Value) {
+fn move_to_user_namespace(config: &mut Value, places: &Places) {
+    push(
+        &mut config["mounts"],
+        [
+            json!({"destination": "/volume", "type": "bind", "source": places.volume.join("tree"),
+                "options": ["rbind", "ro", "nosuid", "rslave"]}),
+            json!({"destination": "/one-file", "type": "bind", "source": places.volume.join("file"),
+                "options": ["bind"]}),
+        ],
+    );
     push(&mut config["linux"]["namespaces"], [json!({"type": "user"})]);
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     config["linux"]["uidMappings"] = map.clone();

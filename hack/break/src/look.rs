@@ -10,7 +10,7 @@ echo '# limits'; cat /proc/self/limits
 echo '# cgroups'; cat /proc/self/cgroup
 echo '# names'; hostname; pwd; id; env | sort
 echo '# namespaces'; [ -n "$(readlink /proc/self/ns/net)" ] && ls /sys/class/net
-echo '# processes'; ps -o pid,args | grep -v ps
+echo '# processes'; cat /proc/1/comm; ls -d /proc/[0-9] | wc -l
 echo '# own'; cat /proc/self/oom_score_adj /proc/sys/net/ipv4/ping_group_range
 echo '# masked'; for f in /proc/kcore /proc/keys /proc/timer_list /proc/acpi /sys/firmware; do
   [ -e $f ] && stat -c '%F %n' $f && ls $f | wc -l; done
@@ -19,17 +19,20 @@ echo '# read-only'; for d in /proc/sys/kernel/hostname /sys/x /volume/x /kept/ne
 echo '# volumes'; ls -lRn /volume /scratch 2>/dev/null | sed 's/  *[A-Z][a-z][a-z]  *[0-9].* / /'
 "#;
 
-/// Leaves out what differs from one time to the next: mount and device numbers.
+/// Leaves out what differs from one time to the next: mount and device numbers, and so the order of mounts.
 pub fn normal(text: &str) -> String {
     let mut lines = Vec::new();
+    let mut mounts = Vec::new();
     let mut in_mounts = false;
     for line in text.lines() {
         if line.starts_with("# ") {
             in_mounts = line == "# mounts";
         }
-        lines.push(if in_mounts { mount(line) } else { line.to_owned() });
+        if in_mounts { mounts.push(mount(line)) } else { lines.push(line.to_owned()) }
     }
-    lines.join("\n")
+    mounts.sort();
+    mounts.extend(lines);
+    mounts.join("\n")
 }
 
 /// Root, mount point, options, whether it is shared, type, source, options of the superblock.
