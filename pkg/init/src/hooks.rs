@@ -1,9 +1,9 @@
 //! createContainer and startContainer hooks: they run in the container's namespaces, so init runs them.
 
-use crate::{At, Failure, Outcome};
+use crate::{At, Failure, Outcome, program};
 use alloc::format;
 use cofferdam_step::{Attempt, Hook, Hooks};
-use cofferdam_sys::{Errno, Strings, fs, net, process};
+use cofferdam_sys::{Errno, Fd, Strings, fs, net, proc::Proc, process};
 
 /// All hooks of one kind, in order; the first that fails ends the container.
 pub(crate) fn run(hooks: &Hooks) -> Outcome {
@@ -25,11 +25,7 @@ fn run_one(hook: &Hook, state: &str) -> Outcome {
     let (ours, theirs) = net::socketpair().at(Attempt::Socket)?;
     match process::fork(0, false).at(Attempt::Fork)? {
         process::Forked::Child => {
-            let _ = fs::dup_onto(&theirs, 0);
-            process::reset_signal_handlers();
-            let _ = process::set_signal_mask(0);
-            let _ = fs::close_range_on_exec(3);
-            let errno = process::execve(hook.path.as_bytes(), &args, &env);
+            let errno = become_hook(hook, &theirs, &args, &env);
             // The parent reads this as the reason, in place of a status.
             let _ = fs::write_all(&theirs, &errno.0.to_le_bytes());
             process::exit(127)
@@ -41,8 +37,24 @@ fn run_one(hook: &Hook, state: &str) -> Outcome {
     }
 }
 
+/// The hook's program with the state on its stdin and nothing above stderr; why not.
+fn become_hook(hook: &Hook, stdin: &Fd, args: &Strings, env: &Strings) -> Errno {
+    let prepare = || {
+        fs::dup_onto(stdin, 0)?;
+        process::reset_signal_handlers();
+        process::set_signal_mask(0)?;
+        // Linux < 5.11, or a filter around us: a startContainer hook is the container's own program, and what init holds is the
+        // host's.
+        fs::close_range_on_exec(3).or_else(|_| program::seal_one_by_one(&Proc::open()?, 3))
+    };
+    match prepare() {
+        Ok(()) => process::execve(hook.path.as_bytes(), args, env),
+        Err(errno) => errno,
+    }
+}
+
 /// Feeds the state to the hook and waits for it, no longer than its timeout.
-fn supervise(pid: i32, hook: &Hook, state: &str, pipe: &cofferdam_sys::Fd) -> Outcome {
+fn supervise(pid: i32, hook: &Hook, state: &str, pipe: &Fd) -> Outcome {
     // A hook need not read its stdin: a closed socket is no failure, and init ignores no SIGPIPE but has it blocked.
     let _ = net::send(pipe, state.as_bytes());
     let _ = net::shut_down_writing(pipe);

@@ -3,7 +3,7 @@
 use crate::{At, Failure, Init, Outcome};
 use alloc::{format, string::String, vec::Vec};
 use cofferdam_step::{Attempt, Program, ReportKind, Step};
-use cofferdam_sys::{Borrowed, Cwd, Errno, Strings, fs, process};
+use cofferdam_sys::{Borrowed, Cwd, Errno, Strings, fs, proc::Proc, process};
 
 /// An /etc/passwd beyond this is not read to its end: it belongs to the image (CVE-2026-47262).
 const LONGEST_PASSWD: usize = 1 << 20;
@@ -115,19 +115,11 @@ impl Init {
         let first = 3 + preserve;
         match fs::close_range_on_exec(first) {
             // Linux < 5.11, or a filter around us that does not know close_range.
-            Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => self.seal_one_by_one(first as i32),
+            Err(Errno::ENOSYS | Errno::EINVAL | Errno::EPERM) => {
+                seal_one_by_one(self.proc()?, first as i32).at(Attempt::CloseRange)
+            }
             other => other.at(Attempt::CloseRange),
         }
-    }
-
-    fn seal_one_by_one(&mut self, first: i32) -> Outcome {
-        let flags = fs::O_RDONLY | fs::O_DIRECTORY;
-        let dir = self.proc()?.open_file(b"self/fd", flags).at(Attempt::CloseRange)?;
-        fs::entries(&dir, |name| {
-            let number = core::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).unwrap_or(0);
-            if number >= first { fs::set_close_on_exec(&Borrowed(number), true) } else { Ok(()) }
-        })
-        .at(Attempt::CloseRange)
     }
 
     /// Replaces init by the container's program. Nothing of init's signal state survives: what execve would keep is the mask
@@ -147,6 +139,15 @@ impl Init {
             detail: 0,
         })
     }
+}
+
+/// Marks `first` and all above close-on-exec, by their list in procfs.
+pub(crate) fn seal_one_by_one(proc: &Proc, first: i32) -> cofferdam_sys::Result<()> {
+    let dir = proc.open_file(b"self/fd", fs::O_RDONLY | fs::O_DIRECTORY)?;
+    fs::entries(&dir, |name| {
+        let number = core::str::from_utf8(name).ok().and_then(|name| name.parse().ok()).unwrap_or(0);
+        if number >= first { fs::set_close_on_exec(&Borrowed(number), true) } else { Ok(()) }
+    })
 }
 
 /// args and env of the step that all others lead to.
