@@ -93,8 +93,8 @@ fn sentence(step: &Step, steps: &[Step], report: &Report) -> (String, String) {
             let path = hooks.hooks.get(index).map_or("", |hook| hook.path.as_str());
             let name = format!("{} hook {index} ({path})", hooks.kind);
             match report.attempt {
-                Attempt::HookStatus => (name, hook_ending(report.detail)),
-                Attempt::HookTimeout => {
+                Attempt::HookStatus if errno == 0 => (name, hook_ending(report.detail)),
+                Attempt::HookTimeout if errno == libc::ETIMEDOUT => {
                     let limit = hooks.hooks.get(index).and_then(|hook| hook.timeout).unwrap_or_default();
                     (name, format!("took longer than its timeout of {limit} s"))
                 }
@@ -318,7 +318,7 @@ mod tests {
         assert!(text.ends_with("createContainer hook 0 (/bin/hook): exited with status 2"), "{text}");
         let text = failed(&steps, 0, Attempt::HookStatus, 0, 9 << 32);
         assert!(text.ends_with("was killed by SIGKILL"), "{text}");
-        let text = failed(&steps, 0, Attempt::HookTimeout, 0, 0);
+        let text = failed(&steps, 0, Attempt::HookTimeout, libc::ETIMEDOUT, 0);
         assert!(text.ends_with("took longer than its timeout of 3 s"), "{text}");
     }
 

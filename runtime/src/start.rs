@@ -3,7 +3,7 @@
 use crate::container::{Container, START, hook_state};
 use crate::error::{Ending, Error, Verb};
 use crate::hooks;
-use crate::launch::end_process;
+use crate::launch::{end_process, unless_gone};
 use crate::report::StepFailed;
 use crate::sockets;
 use crate::state::Status;
@@ -24,7 +24,7 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
         return Err(container.wrong_state(Verb::Start, status));
     }
     let socket = connect(container)?;
-    let said = |sent: cofferdam_sys::Result<()>| sent.map_err(|errno| Error::call("speak to init", errno));
+    let said = |sent| unless_gone(sent).map_err(|errno| Error::call("speak to init", errno));
     // Without the name the container is no longer "created". It goes before the program can run, so that the death of this
     // process at any point leaves no running container that says it waits for its start, and no init that waits in vain.
     said(net::send(&socket, &[READY]))?;

@@ -40,7 +40,7 @@ impl Conversation {
 }
 
 /// A peer that is gone is no error here: why it is gone stands in its last record.
-fn unless_gone(result: Result<()>) -> Result<()> {
+pub(crate) fn unless_gone(result: Result<()>) -> Result<()> {
     match result {
         Err(Errno::EPIPE | Errno::ECONNRESET) => Ok(()),
         other => other,

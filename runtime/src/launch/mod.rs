@@ -20,6 +20,7 @@ use nix::libc;
 use road::{Arrival, Departure, Traveller};
 use std::os::fd::OwnedFd;
 
+pub(crate) use conversation::unless_gone;
 pub use slots::{Given, check_preserved};
 
 /// What the caller does between two steps of the plan.
