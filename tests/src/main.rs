@@ -6,13 +6,17 @@
 #![forbid(unsafe_code)]
 
 mod capabilities;
+mod cgroups;
 mod cli;
 mod console;
+mod crash;
 mod descriptors;
 mod devices;
+mod errors;
 mod exec;
 mod harness;
 mod hooks;
+mod idmap;
 mod lifecycle;
 mod limits;
 mod machine;
@@ -49,6 +53,10 @@ const SUBJECTS: &[&[Test]] = &[
     console::TESTS,
     descriptors::TESTS,
     cli::TESTS,
+    cgroups::TESTS,
+    idmap::TESTS,
+    errors::TESTS,
+    crash::TESTS,
 ];
 
 fn main() {
