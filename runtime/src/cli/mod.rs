@@ -224,7 +224,7 @@ fn enter(
 ) -> Result<i32, Error> {
     let said = GLOBAL.parse(words, true)?;
     if said.on("version") {
-        return say(&version()).map(|()| 0);
+        return say(&version(&program)).map(|()| 0);
     }
     let Some(name) = said.rest.first().filter(|_| !said.help) else {
         return say(&overview(&program)).map(|()| 0);
@@ -262,9 +262,9 @@ fn open_log(said: &Words) -> Result<(), Error> {
 }
 
 /// runc's shape: engines take the first line apart at the word "version", and show the rest.
-fn version() -> String {
+fn version(program: &str) -> String {
     format!(
-        "cofferdam version {}\ncommit: {}\nspec: {}\n",
+        "{program} version {}\ncommit: {}\nspec: {}\n",
         env!("CARGO_PKG_VERSION"),
         crate::features::COMMIT,
         cofferdam_spec::OCI_VERSION
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn the_version_is_taken_apart_by_engines() {
-        let text = version();
+        let text = version("cofferdam");
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some(concat!("cofferdam version ", env!("CARGO_PKG_VERSION"))));
         assert!(lines.next().unwrap().starts_with("commit: "));
