@@ -12,8 +12,8 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
-use std::os::fd::{AsFd, OwnedFd};
+use nix::sys::termios::{OutputFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// Signals that are for this process and not for the container's.
 const OURS: [Signal; 3] = [Signal::SIGCHLD, Signal::SIGWINCH, Signal::SIGURG];
@@ -71,10 +71,37 @@ impl Foreground {
     }
 }
 
-/// The master of the container's terminal, and what this process's own terminal was like before.
+/// The master of the container's terminal, and this process's own.
 struct Terminal {
     master: Fd,
-    own: Option<Termios>,
+    own: Option<Own>,
+}
+
+/// This process's own terminal, and what it was like before.
+struct Own {
+    fd: OwnedFd,
+    before: Termios,
+}
+
+impl Own {
+    /// The first of stderr, stdout and stdin that is a terminal, else the controlling one, else none.
+    fn find() -> Option<Own> {
+        let standard = [std::io::stderr().as_fd(), std::io::stdout().as_fd(), std::io::stdin().as_fd()]
+            .map(|fd| fd.try_clone_to_owned().ok());
+        let controlling = || std::fs::File::open("/dev/tty").ok().map(OwnedFd::from);
+        let mut found = standard.into_iter().flatten().chain(std::iter::once_with(controlling).flatten());
+        found.find_map(|fd| tcgetattr(&fd).ok().map(|before| Own { fd, before }))
+    }
+
+    /// Leaves everything to the container's terminal but the ends of lines: that one writes mere line feeds, for stdout may be
+    /// a file or a pipe, and this one adds the carriage returns.
+    fn make_raw(&self) -> Result<(), Error> {
+        let mut raw = self.before.clone();
+        cfmakeraw(&mut raw);
+        raw.output_flags |= OutputFlags::OPOST;
+        tcsetattr(&self.fd, SetArg::TCSANOW, &raw)
+            .map_err(|errno| Error::call("make the terminal raw", errno))
+    }
 }
 
 impl Terminal {
@@ -85,14 +112,9 @@ impl Terminal {
             Ok(_) => return Err(Error::Unsupported("init sent no terminal".into())),
             Err(errno) => return Err(Error::call("receive the terminal", errno)),
         };
-        let stdin = std::io::stdin();
-        let own = tcgetattr(&stdin).ok();
-        let terminal = Terminal { master, own };
+        let terminal = Terminal { master, own: Own::find() };
         if let Some(own) = &terminal.own {
-            let mut raw = own.clone();
-            cfmakeraw(&mut raw);
-            tcsetattr(&stdin, SetArg::TCSANOW, &raw)
-                .map_err(|errno| Error::call("make the terminal raw", errno))?;
+            own.make_raw()?;
             terminal.resize();
         }
         Ok(terminal)
@@ -100,7 +122,8 @@ impl Terminal {
 
     /// Takes over the size of this process's terminal, if it has one.
     fn resize(&self) {
-        if let Ok((rows, columns)) = net::window_size(&cofferdam_sys::Borrowed(0)) {
+        let Some(own) = &self.own else { return };
+        if let Ok((rows, columns)) = net::window_size(&cofferdam_sys::Borrowed(own.fd.as_raw_fd())) {
             let _ = net::set_window_size(&self.master, rows, columns);
         }
     }
@@ -109,7 +132,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         if let Some(own) = &self.own {
-            let _ = tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, own);
+            let _ = tcsetattr(&own.fd, SetArg::TCSADRAIN, &own.before);
         }
     }
 }

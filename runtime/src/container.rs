@@ -69,6 +69,8 @@ pub struct CreateOptions {
     pub console_socket: Option<PathBuf>,
     /// A connected socket that takes the terminal's master, in place of a path.
     pub console: Option<OwnedFd>,
+    /// The caller keeps the master and copies what comes out of it to its own stdout, which may be a file.
+    pub foreground: bool,
     /// `--pid-file`
     pub pid_file: Option<PathBuf>,
     /// `--pidfd-socket`
@@ -96,6 +98,8 @@ pub struct ExecOptions {
     pub console_socket: Option<PathBuf>,
     /// A connected socket that takes the terminal's master, in place of a path.
     pub console: Option<OwnedFd>,
+    /// The caller keeps the master and copies what comes out of it to its own stdout, which may be a file.
+    pub foreground: bool,
     /// `--pid-file`
     pub pid_file: Option<PathBuf>,
     /// `--pidfd-socket`

@@ -64,6 +64,7 @@ pub fn plan_options(options: &CreateOptions) -> Options {
         rootless: options.rootless,
         run: options.run,
         console: options.console.is_some() || options.console_socket.is_some(),
+        foreground: options.foreground,
     }
 }
 

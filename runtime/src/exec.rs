@@ -36,7 +36,11 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
         (None, Some(path)) => Some(Fd::from(sockets::connect(path)?)),
         (None, None) => None,
     };
-    let plan_options = PlanOptions { preserve_fds: options.preserve_fds, console: console.is_some() };
+    let plan_options = PlanOptions {
+        preserve_fds: options.preserve_fds,
+        console: console.is_some(),
+        foreground: options.foreground,
+    };
     let plan = cofferdam_plan::compile_exec(&options.process, target, &host, &plan_options)?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");

@@ -7,27 +7,36 @@ use cofferdam_sys::{Errno, Fd, fs, mount, net};
 /// `DEVPTS_SUPER_MAGIC`
 const DEVPTS_MAGIC: i64 = 0x1cd1;
 
+/// What the terminal is to be like.
+pub(crate) struct Console {
+    /// Rows and columns.
+    pub(crate) size: Option<(u16, u16)>,
+    /// It is `/dev/console`.
+    pub(crate) mounted: bool,
+    /// Its owner.
+    pub(crate) uid: u32,
+    /// No carriage return in front of a line feed.
+    pub(crate) plain: bool,
+}
+
 impl Init {
     /// The master goes to the socket; the peer becomes stdin, stdout, stderr, controlling terminal and `/dev/console`. The peer
     /// comes from the master itself, so no path below /dev/pts is walked (CVE-2025-52565).
-    pub(crate) fn open_console(
-        &mut self,
-        socket: Slot,
-        size: Option<(u16, u16)>,
-        mounted: bool,
-        uid: u32,
-    ) -> Outcome {
+    pub(crate) fn open_console(&mut self, socket: Slot, console: &Console) -> Outcome {
         let socket = self.slot(socket)?;
         let master = self.open_master()?;
         net::unlock_pty(&master).at(Attempt::Pty)?;
         let peer = net::pty_peer(&master).at(Attempt::Pty)?;
-        if let Some((rows, columns)) = size {
+        if let Some((rows, columns)) = console.size {
             net::set_window_size(&master, rows, columns).at(Attempt::Pty)?;
         }
-        if uid != 0 {
-            fs::fchown(&peer, uid, u32::MAX).at(Attempt::Chown)?;
+        if console.plain {
+            net::keep_line_ends(&peer).at(Attempt::Pty)?;
         }
-        if mounted {
+        if console.uid != 0 {
+            fs::fchown(&peer, console.uid, u32::MAX).at(Attempt::Chown)?;
+        }
+        if console.mounted {
             self.mount_console(&peer)?;
         }
         net::send_fd(&socket, b"/dev/ptmx", &master).at(Attempt::SendFd)?;

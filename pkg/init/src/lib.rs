@@ -26,6 +26,7 @@ mod rootfs;
 use alloc::{string::String, vec::Vec};
 use cofferdam_step::{Attempt, Barrier, Program, Slot, Step};
 use cofferdam_sys::{Borrowed, Errno, Fd, fs, proc::Proc, process as sys_process, root::Root};
+use console::Console;
 use conversation::Conversation;
 
 /// Why a step failed.
@@ -153,7 +154,8 @@ impl Init {
             }
             Step::BindDevice { path, source, slot } => self.bind_device(path, source, *slot),
             Step::MakeSymlink { path, target, replace } => self.make_symlink(path, target, *replace),
-            Step::OpenConsole { socket, size, mount, uid } => self.open_console(*socket, *size, *mount, *uid),
+            Step::OpenConsole { socket, size, mount, uid, plain } => self
+                .open_console(*socket, &Console { size: *size, mounted: *mount, uid: *uid, plain: *plain }),
             Step::RunHooks(hooks) => hooks::run(hooks),
             Step::PivotRoot { no_pivot } => self.pivot_root(*no_pivot),
             Step::SetRootPropagation(how) => rootfs::set_root_propagation(*how),

@@ -58,6 +58,8 @@ pub struct ExecOptions {
     pub preserve_fds: u32,
     /// There is a socket that takes the terminal's master.
     pub console: bool,
+    /// The caller keeps the master and copies what comes out of it to its own stdout, which may be a file.
+    pub foreground: bool,
 }
 
 /// Compiles the plan of `exec`.
@@ -148,7 +150,7 @@ fn prepare(
         });
     }
     match (process.terminal, options.console) {
-        (true, true) => console(draft, process, false),
+        (true, true) => console(draft, process, false, options.foreground),
         (false, false) => {}
         (true, false) => {
             let message = "cannot allocate tty if the runtime will detach without setting console socket";

@@ -215,6 +215,8 @@ pub struct Options {
     pub run: bool,
     /// There is a socket that takes the terminal's master.
     pub console: bool,
+    /// The caller keeps the master and copies what comes out of it to its own stdout, which may be a file.
+    pub foreground: bool,
 }
 
 /// What must be known of the machine to compile this spec.

@@ -122,7 +122,7 @@ fn filesystem(
     }
     draft.step(Step::PivotRoot { no_pivot: context.options.no_pivot });
     if process.terminal {
-        console(draft, process, true);
+        console(draft, process, true, context.options.foreground);
     }
     context.remount_read_only(draft);
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
@@ -146,10 +146,10 @@ fn filesystem(
 }
 
 /// The terminal: rows and columns beyond 65,535 are no size, as check() says.
-pub(crate) fn console(draft: &mut Draft, process: &Process, mount: bool) {
+pub(crate) fn console(draft: &mut Draft, process: &Process, mount: bool, plain: bool) {
     let socket = draft.slot(SlotSource::ConsoleSocket);
     let size = process.console_size.map(|size| (size.height as u16, size.width as u16));
-    draft.step(Step::OpenConsole { socket, size, mount, uid: process.user.uid });
+    draft.step(Step::OpenConsole { socket, size, mount, uid: process.user.uid, plain });
 }
 
 /// What the process is allowed and limited to, up to where it waits.

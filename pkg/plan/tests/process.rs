@@ -374,3 +374,17 @@ fn annotations_reach_the_systemd_unit_and_no_other_cgroup() {
         "config.json /annotations/org.systemd.property.OnFailure: the unit property OnFailure cannot be set by an annotation"
     );
 }
+
+#[test]
+fn a_terminal_in_the_foreground_keeps_line_ends() {
+    let terminal = json!({"process": {"terminal": true}});
+    for foreground in [false, true] {
+        let with = Options { console: true, foreground, ..options() };
+        let plan = attempt(terminal.clone(), &v2(), &with).unwrap();
+        assert!(
+            plan.init
+                .iter()
+                .any(|step| matches!(step, Step::OpenConsole { plain, .. } if *plain == foreground))
+        );
+    }
+}

@@ -308,6 +308,8 @@ pub enum Step {
         mount: bool,
         /// Owner of the terminal.
         uid: u32,
+        /// What is written to it comes out of the master as it is, line ends too.
+        plain: bool,
     },
     /// Runs hooks in the container's namespaces.
     RunHooks(Hooks),

@@ -131,6 +131,28 @@ pub fn window_size(terminal: &impl AsFd) -> Result<(u16, u16)> {
     Ok((size[0], size[1]))
 }
 
+/// Stops a terminal from writing a carriage return in front of each line feed (TCGETS, TCSETS: ONLCR off).
+pub fn keep_line_ends(terminal: &impl AsFd) -> Result<()> {
+    let mut settings = Termios::default();
+    // SAFETY: the kernel writes one struct termios, which `Termios` is.
+    unsafe { syscall!(libc::SYS_ioctl, terminal.number(), libc::TCGETS, &raw mut settings) }?;
+    settings.output &= !libc::ONLCR;
+    // SAFETY: the kernel reads one struct termios.
+    unsafe { syscall!(libc::SYS_ioctl, terminal.number(), libc::TCSETS, &raw const settings) }.map(drop)
+}
+
+/// `struct termios` of the kernel (asm-generic/termbits.h), which is shorter than libc's.
+#[repr(C)]
+#[derive(Default)]
+struct Termios {
+    input: u32,
+    output: u32,
+    control: u32,
+    local: u32,
+    line: u8,
+    characters: [u8; 19],
+}
+
 /// The kind of namespace that a file is, as a `CLONE_NEW*` bit (NS_GET_NSTYPE, Linux 4.11); ENOTTY for other files.
 pub fn namespace_type(file: &impl AsFd) -> Result<u32> {
     const NS_GET_NSTYPE: u32 = 0xb703;

@@ -63,6 +63,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     let mut foreground = Foreground::begin(false)?;
     if terminal {
         options.console = Some(foreground.console()?);
+        options.foreground = true;
     }
     let child = container.exec(&options)?;
     // The other end must close when init is done with it.

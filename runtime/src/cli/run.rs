@@ -46,6 +46,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     let mut foreground = Foreground::begin(!said.on("no-subreaper"))?;
     if terminal {
         options.console = Some(foreground.console()?);
+        options.foreground = true;
     }
     let (notify, container, process) = start(context, options)?;
     let waited_for = notify.is_some();
