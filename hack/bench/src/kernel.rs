@@ -122,13 +122,15 @@ fn read(text: &str) -> Result<(Vec<Call>, f64)> {
     let per_tick = scale.ok_or("trace: no clock")?;
     // A call that waits for other processes holds their calls: they are taken off it.
     calls.sort_by_key(|call| (call.from, std::cmp::Reverse(call.ticks)));
+    // One that only overlaps another is not: host and init run at the same time.
+    let end = |call: &Call| call.from + call.ticks;
     let mut open: Vec<usize> = Vec::new();
     for index in 0..calls.len() {
-        while open.last().is_some_and(|last| calls[*last].from + calls[*last].ticks <= calls[index].from) {
-            open.pop();
-        }
-        if let Some(outer) = open.last() {
-            calls[*outer].own = calls[*outer].own.saturating_sub(calls[index].ticks);
+        open.retain(|other| end(&calls[*other]) > calls[index].from);
+        if let Some(outer) =
+            open.iter().copied().rev().find(|other| end(&calls[*other]) >= end(&calls[index]))
+        {
+            calls[outer].own = calls[outer].own.saturating_sub(calls[index].ticks);
         }
         open.push(index);
     }
@@ -147,5 +149,12 @@ mod tests {
         let own = |name: &str| calls.iter().find(|call| call.name == name).map(|call| call.own);
         assert_eq!((own("wait4 host"), own("mount proc")), (Some(30), Some(20)));
         assert_eq!(per_tick, 0.002);
+    }
+
+    #[test]
+    fn calls_that_only_overlap_keep_what_they_took() {
+        let text = "init\tumount2\t\t100\t50\nhost\twait4\t\t140\t500\nhost\tclock\t\t2000\t1000\n";
+        let (calls, _) = read(text).expect("a trace");
+        assert_eq!(calls.iter().map(|call| call.own).collect::<Vec<u64>>(), [50, 500]);
     }
 }

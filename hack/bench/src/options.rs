@@ -21,7 +21,7 @@ cofferdam-bench kernel [OPTION]...        what each call of the floor costs
   --only NAME         only this peer (repeatable)
   --without NAME      not this peer (repeatable)
   --hugetlb           mounts hugetlb as a cgroup v1 hierarchy, for ten of them; moves it for the whole machine meanwhile
-  --limit SECONDS     the longest that one command may take (default 20)
+  --limit SECONDS     the longest that one command may take (default 10)
   --idle MS           the pause of the subject `spaced` (default 100)
   --json FILE         all samples, in milliseconds
   --markdown          tables in Markdown
@@ -99,7 +99,7 @@ impl Options {
             only: Vec::new(),
             without: Vec::new(),
             hugetlb: false,
-            limit: Duration::from_secs(20),
+            limit: Duration::from_secs(10),
             idle: Duration::from_millis(100),
             json: None,
             markdown: false,

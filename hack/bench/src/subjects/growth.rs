@@ -40,7 +40,7 @@ impl Growth {
     fn report(self, report: &mut Report) {
         let mut head = vec![String::new()];
         head.extend(self.levels.iter().map(|(level, _)| format!("{level} {}", self.what)));
-        head.push("added".to_owned());
+        head.extend(["added".to_owned(), "cpu added".to_owned()]);
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         let mut table = Table::new(format!("{}, median (min)", self.title), &head);
         let (Some((_, first)), Some((_, last))) = (self.levels.first(), self.levels.last()) else { return };
@@ -57,6 +57,7 @@ impl Growth {
             let (middle, low) =
                 (median(&last.wall) - median(&series.wall), least(&last.wall) - least(&series.wall));
             row.push(format!("{middle:+.2} ({low:+.2})"));
+            row.push(format!("{:+.2}", median(&last.cpu) - median(&series.cpu)));
             table.rows.push(row);
         }
         table.notes = self.notes;
@@ -122,7 +123,8 @@ pub fn seccomp(bench: &Bench, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// A profile that forbids `count` things that no container here does: calls, most of them by an argument.
+/// A profile that forbids `count` things that no container here does, each a call with a certain argument. libseccomp
+/// needs one instruction a rule for it.
 fn profile(count: usize) -> Value {
     const CALLS: [&str; 10] = [
         "socket",
