@@ -49,6 +49,22 @@ pub fn path(dir: Option<&str>, containerd: &str, namespace: &str, group: &str) -
     Ok(path)
 }
 
+/// Name of the link in a bundle to the folder of its shim's socket, as containerd's own shim has it.
+const LINK: &str = "s";
+
+/// Leaves the folder that containerd named where `delete` finds it: to `delete` containerd does not name it.
+pub fn remember_dir(dir: Option<&str>) {
+    if let Some(dir) = dir.filter(|dir| !dir.is_empty()) {
+        // A restarted container finds the link there.
+        let _ = std::os::unix::fs::symlink(dir, LINK);
+    }
+}
+
+/// The folder that was remembered in a bundle.
+pub fn remembered_dir(bundle: &Path) -> Option<String> {
+    std::fs::read_link(bundle.join(LINK)).ok()?.into_os_string().into_string().ok()
+}
+
 /// What became of the wish to serve at a path.
 pub enum Taken {
     /// It is ours.

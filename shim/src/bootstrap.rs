@@ -107,6 +107,7 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let group = config.group(&flags.id);
     let path = address::path(request.socket_dir.as_deref(), &flags.address, &flags.namespace, group)
         .map_err(|error| error.to_string())?;
+    address::remember_dir(request.socket_dir.as_deref());
     match address::take(&path)
         .map_err(|error| format!("create new shim socket {}: {error}", path.display()))?
     {

@@ -23,7 +23,7 @@ pub fn delete(flags: &Flags) -> Result<(), String> {
     if let Err(error) = rootfs::unmount(&bundle.join("rootfs")) {
         eprintln!("failed to clean up the root file system: {error}");
     }
-    remove_socket(flags, config.as_ref());
+    remove_socket(flags, config.as_ref(), address::remembered_dir(&bundle).as_deref());
     let pid = runtime::binary::read_pid(&bundle.join("init.pid")).unwrap_or(0);
     let response = task::DeleteResponse {
         pid: pid as u32,
@@ -36,9 +36,9 @@ pub fn delete(flags: &Flags) -> Result<(), String> {
 }
 
 /// A shim that was killed could not remove its socket; one that still serves others keeps it.
-fn remove_socket(flags: &Flags, config: Option<&Config>) {
+fn remove_socket(flags: &Flags, config: Option<&Config>, dir: Option<&str>) {
     let group = config.map_or(flags.id.as_str(), |config| config.group(&flags.id));
-    if let Ok(path) = address::path(None, &flags.address, &flags.namespace, group)
+    if let Ok(path) = address::path(dir, &flags.address, &flags.namespace, group)
         && path.exists()
     {
         address::remove(&path, None);

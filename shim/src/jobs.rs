@@ -6,13 +6,18 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::{
     os::fd::{AsFd, BorrowedFd},
     sync::{
-        Arc,
+        Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
     },
 };
 
 /// What follows a job, with its result inside.
 pub type Then = Box<dyn FnOnce(&mut Shim) + Send>;
+
+/// What is in a slot that a thread may have been given.
+fn take<T>(slot: &Mutex<Option<T>>) -> Option<T> {
+    slot.lock().ok().and_then(|mut content| content.take())
+}
 
 /// Reserved, not used, address space: a thread touches some pages of it.
 const STACK: usize = 512 * 1024;
@@ -60,17 +65,19 @@ impl Jobs {
             let _ = sender.send(then);
             let _ = wake.write(1);
         };
-        let slot = Arc::new(std::sync::Mutex::new(Some(job)));
-        let taken = slot.clone();
-        let run = move |slot: &std::sync::Mutex<Option<_>>| {
-            if let Some(job) = slot.lock().ok().and_then(|mut job| job.take()) {
-                let job: Box<dyn FnOnce() + Send> = Box::new(job);
+        let slot = Arc::new(Mutex::new(Some(job)));
+        let given = slot.clone();
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn(move || {
+            if let Some(job) = take(&given) {
                 job();
             }
-        };
-        if let Err(error) = std::thread::Builder::new().stack_size(STACK).spawn(move || run(&taken)) {
+        });
+        if let Err(error) = thread {
+            // Late is better than never, even though everybody waits.
             crate::error!("no thread for a job: {error}");
-            run(&slot);
+            if let Some(job) = take(&slot) {
+                job();
+            }
         }
     }
 

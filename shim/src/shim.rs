@@ -8,7 +8,7 @@ use crate::{
     publisher::{Publisher, Topic},
     server::{Call, Server},
     status::Status,
-    streams::{Key, Role, Stream, Streams, Unread},
+    streams::{Key, Pumped, Role, Stream, Streams, Unread},
     task::{Container, Exit, OomWatch, Process, State, Turn, init_key},
 };
 use cofferdam_proto::{Message, events};
@@ -184,9 +184,8 @@ impl Shim {
             Source::Publisher => self.publisher.ready(&self.poll),
             Source::Process(number) => self.child_ended(number),
             Source::Stream(number) => {
-                if let Some(stream) = self.streams.pump(&self.poll, number) {
-                    self.stream_ended(number, stream);
-                }
+                let pumped = self.streams.pump(&self.poll, number);
+                self.stream_pumped(number, pumped);
             }
             Source::Oom(number) => self.oom_noticed(number),
             Source::OomFiles => {
@@ -331,12 +330,11 @@ impl Shim {
     fn child_ended(&mut self, number: u32) {
         match self.children.get(&number) {
             None => {}
+            Some(Child::Logger { pidfd, .. }) if matches!(children::reap(pidfd), Ok(None)) => {}
             Some(Child::Logger { pidfd, .. }) => {
-                if !matches!(children::reap(pidfd), Ok(None)) {
-                    self.poll.remove(pidfd);
-                    if let Some(Child::Logger { then: Some(then), .. }) = self.children.remove(&number) {
-                        then(self);
-                    }
+                self.poll.remove(pidfd);
+                if let Some(Child::Logger { then: Some(then), .. }) = self.children.remove(&number) {
+                    then(self);
                 }
             }
             Some(Child::Process(key)) => {
@@ -491,13 +489,35 @@ impl Shim {
         }
         // Other processes may have the terminal still; what this one has written is all that is waited for.
         for number in outputs {
-            if let Some(stream) = self.streams.end_when_dry(&self.poll, number) {
-                self.stream_ended(number, stream);
-            }
+            let pumped = self.streams.end_when_dry(&self.poll, number);
+            self.stream_pumped(number, pumped);
         }
     }
 
     // --- streams
+
+    fn stream_pumped(&mut self, number: u32, pumped: Pumped) {
+        match pumped {
+            Pumped::Open => {}
+            Pumped::Ended(stream) => self.stream_ended(number, stream),
+            Pumped::ForWorker(mut stream) => self.jobs.run(
+                move || {
+                    let (copied, is_over) = stream.pump_to_file();
+                    (stream, copied, is_over)
+                },
+                move |shim, (stream, copied, is_over)| {
+                    let is_wanted = shim
+                        .process(&stream.owner)
+                        .is_some_and(|process| process.io.outputs.contains(&number));
+                    if is_over {
+                        shim.stream_ended(number, stream);
+                    } else if is_wanted {
+                        shim.streams.bring_back(&shim.poll, number, stream, copied);
+                    }
+                },
+            ),
+        }
+    }
 
     /// A stream has ended: of input, nothing follows; of output, whoever waits for the last of it.
     pub fn stream_ended(&mut self, number: u32, stream: Stream) {
@@ -512,9 +532,8 @@ impl Shim {
                 // As containerd's shim has it: a terminal whose input is over is given up, and its session hung up.
                 if process.io.console.take().is_some() {
                     for number in process.io.outputs.clone() {
-                        if let Some(stream) = self.streams.end_when_dry(&self.poll, number) {
-                            self.stream_ended(number, stream);
-                        }
+                        let pumped = self.streams.end_when_dry(&self.poll, number);
+                        self.stream_pumped(number, pumped);
                     }
                 }
             }

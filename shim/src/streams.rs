@@ -111,6 +111,16 @@ enum Step {
     Ended,
 }
 
+/// What became of a stream that was pumped.
+pub enum Pumped {
+    /// It goes on when its side is ready again.
+    Open,
+    /// It is over.
+    Ended(Stream),
+    /// It writes to a file, which can block: a worker has to pump it, and bring it back.
+    ForWorker(Stream),
+}
+
 /// All streams.
 #[derive(Default)]
 pub struct Streams {
@@ -119,6 +129,8 @@ pub struct Streams {
     pub copied: u64,
 }
 
+/// Chunks of one stream that a worker writes to a file before it comes back.
+const WORKER_ROUNDS: usize = 4096;
 /// As much as a pipe holds by default.
 const CHUNK: usize = 64 * 1024;
 /// Chunks of one stream before others have their turn.
@@ -150,28 +162,33 @@ impl Streams {
         number
     }
 
-    /// Copies what can be copied now. Returns the stream if it has ended.
-    pub fn pump(&mut self, poll: &Poll, number: u32) -> Option<Stream> {
-        let stream = self.streams.get_mut(&number)?;
-        let mut side = Side::Source;
-        for _ in 0..ROUNDS {
-            match stream.step(&mut self.copied) {
-                Step::Moved => {}
-                Step::Blocked(Side::Source) if stream.ends_when_dry => return self.end(poll, number),
-                Step::Blocked(blocked) => {
-                    side = blocked;
-                    break;
-                }
-                Step::Ended => return self.end(poll, number),
+    /// Copies what can be copied now.
+    pub fn pump(&mut self, poll: &Poll, number: u32) -> Pumped {
+        let Some(stream) = self.streams.get_mut(&number) else { return Pumped::Open };
+        if stream.regular_sink {
+            return self.end(poll, number).map_or(Pumped::Open, Pumped::ForWorker);
+        }
+        match stream.pump(&mut self.copied) {
+            None => self.end(poll, number).map_or(Pumped::Open, Pumped::Ended),
+            Some(side) => {
+                stream.watch(poll, number, side);
+                Pumped::Open
             }
         }
-        stream.watch(poll, number, side);
-        None
     }
 
-    /// An empty source is this stream's end from now on. Returns the stream if that is now.
-    pub fn end_when_dry(&mut self, poll: &Poll, number: u32) -> Option<Stream> {
-        self.streams.get_mut(&number)?.ends_when_dry = true;
+    /// A worker brings a stream back.
+    pub fn bring_back(&mut self, poll: &Poll, number: u32, mut stream: Stream, copied: u64) {
+        self.copied += copied;
+        stream.watch(poll, number, Side::Source);
+        self.streams.insert(number, stream);
+    }
+
+    /// An empty source is this stream's end from now on.
+    pub fn end_when_dry(&mut self, poll: &Poll, number: u32) -> Pumped {
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.ends_when_dry = true;
+        }
         self.pump(poll, number)
     }
 
@@ -187,6 +204,32 @@ impl Stream {
     /// What is left of a stream that has ended: a fifo with output in it that nobody reads yet.
     pub fn into_unread(self) -> Option<Unread> {
         Unread { sink: self.sink, _held: self.held? }.if_unread()
+    }
+
+    /// Copies for a while; the side that has to be waited for, unless the stream is over.
+    fn pump(&mut self, copied: &mut u64) -> Option<Side> {
+        for _ in 0..ROUNDS {
+            match self.step(copied) {
+                Step::Moved => {}
+                Step::Blocked(Side::Source) if self.ends_when_dry => return None,
+                Step::Blocked(side) => return Some(side),
+                Step::Ended => return None,
+            }
+        }
+        Some(Side::Source)
+    }
+
+    /// The same in a worker, until the source is empty: how much was copied, and whether the stream is over.
+    pub fn pump_to_file(&mut self) -> (u64, bool) {
+        let mut copied = 0;
+        for _ in 0..WORKER_ROUNDS {
+            match self.step(&mut copied) {
+                Step::Moved => {}
+                Step::Blocked(_) => return (copied, self.ends_when_dry),
+                Step::Ended => return (copied, true),
+            }
+        }
+        (copied, false)
     }
 
     fn watch(&mut self, poll: &Poll, number: u32, side: Side) {
@@ -305,7 +348,7 @@ mod tests {
             }
             for (source, _) in events {
                 let Source::Stream(number) = source else { panic!("{source:?}") };
-                if streams.pump(poll, number).is_some() {
+                if matches!(streams.pump(poll, number), Pumped::Ended(_)) {
                     return true;
                 }
             }
@@ -373,7 +416,7 @@ mod tests {
         let (mut poll, mut streams) = (Poll::new().unwrap(), Streams::default());
         let number = streams.add(&mut poll, plan(source, sink, false));
         write(&writer, b"last words").unwrap();
-        assert!(streams.end_when_dry(&poll, number).is_some());
+        assert!(matches!(streams.end_when_dry(&poll, number), Pumped::Ended(_)));
         let mut buffer = [0; 64];
         assert_eq!(read(&reader, &mut buffer), Ok(10));
     }

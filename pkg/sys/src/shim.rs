@@ -258,6 +258,8 @@ struct Options {
     data: Vec<String>,
     on_loop: bool,
     direct_io: bool,
+    uid_map: Option<String>,
+    gid_map: Option<String>,
 }
 
 /// Options that are flags: name, whether it clears, bit.
@@ -306,7 +308,11 @@ fn parse_options(options: &[String]) -> Options {
                 "defaults" => {}
                 "loop" => parsed.on_loop = true,
                 "direct-io" => parsed.direct_io = true,
-                _ => parsed.data.push(option.clone()),
+                text => match text.split_once('=') {
+                    Some(("uidmap", map)) => parsed.uid_map = Some(map.into()),
+                    Some(("gidmap", map)) => parsed.gid_map = Some(map.into()),
+                    _ => parsed.data.push(option.clone()),
+                },
             },
         }
     }
@@ -322,12 +328,32 @@ const OPTIONS_MAX: usize = 4096 - 512;
 /// Mounts `rootfs` on the directory `target`.
 ///
 /// # Errors
-/// Those of the mount calls; EOPNOTSUPP for options that ask for id mapping, E2BIG for options that no kernel would take.
+/// Those of the mount calls; EINVAL for one half of an id mapping, E2BIG for options that no kernel would take.
 pub fn mount_rootfs(rootfs: &Rootfs, target: &[u8]) -> Result<()> {
     let options = parse_options(&rootfs.options);
-    if options.data.iter().any(|option| option.starts_with("uidmap=") || option.starts_with("gidmap=")) {
-        return Err(Errno::EOPNOTSUPP);
+    let namespace = match (&options.uid_map, &options.gid_map) {
+        (None, None) => None,
+        (Some(uid), Some(gid)) => Some(user_namespace(uid, gid)?),
+        _ => return Err(Errno::EINVAL),
+    };
+    match &namespace {
+        // An overlay cannot be mapped itself; its lower layers can, and its upper one has the container's ids already.
+        Some(namespace) if rootfs.fstype == "overlay" => {
+            let mut options = options;
+            let mapped = MappedLayers::mount(&mut options.data, namespace)?;
+            let result = mount_plain(rootfs, &options, target);
+            drop(mapped);
+            result
+        }
+        Some(namespace) => {
+            mount_plain(rootfs, &options, target)?;
+            move_mapped(target, target, namespace)
+        }
+        None => mount_plain(rootfs, &options, target),
     }
+}
+
+fn mount_plain(rootfs: &Rootfs, options: &Options, target: &[u8]) -> Result<()> {
     const PROPAGATION: u64 = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
     let flags = options.flags & !PROPAGATION;
     let length = options.data.iter().map(|option| option.len() + 1).sum::<usize>();
@@ -356,6 +382,111 @@ pub fn mount_rootfs(rootfs: &Rootfs, target: &[u8]) -> Result<()> {
         mount::mount(b"", target, b"", flags | libc::MS_REMOUNT, b"")?;
     }
     Ok(())
+}
+
+/// A user namespace with these mappings, held by nothing but the descriptor. A map is `inside:outside:length`, and more of them
+/// behind commas.
+fn user_namespace(uid_map: &str, gid_map: &str) -> Result<Fd> {
+    let lines = |map: &str| -> Result<String> {
+        let line = |entry: &str| {
+            let numbers: Vec<u32> = entry.split(':').map_while(|number| number.parse().ok()).collect();
+            let [inside, outside, length] = numbers[..] else { return Err(Errno::EINVAL) };
+            Ok(std::format!("{inside} {outside} {length}\n"))
+        };
+        map.split(',').map(line).collect()
+    };
+    let (uid_map, gid_map) = (lines(uid_map)?, lines(gid_map)?);
+    let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
+    let mut pidfd: Raw = -1;
+    let mask = crate::process::block_signals()?;
+    // SAFETY: the end of the allocation; the ABI's alignment is u128's.
+    let top = unsafe { stack.as_mut_ptr().cast::<u8>().add(STACK) };
+    // SAFETY: `pause` runs on `stack`, which nobody else uses and which is freed after the child is gone; it touches no other memory.
+    // The kernel writes one int to `pidfd`.
+    let pid = unsafe {
+        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
+        libc::clone(pause, top.cast(), flags, core::ptr::null_mut(), &raw mut pidfd)
+    };
+    let failure = if pid < 0 { Some(last_errno()) } else { None };
+    let _ = crate::process::set_signal_mask(mask);
+    if let Some(errno) = failure {
+        return Err(errno);
+    }
+    let pidfd = Fd::from_raw(pidfd);
+    let file = |name: &str| std::format!("/proc/{pid}/{name}");
+    let opened = std::fs::write(file("uid_map"), uid_map)
+        .and_then(|()| std::fs::write(file("gid_map"), gid_map))
+        .map_err(Errno::from)
+        .and_then(|()| {
+            crate::fs::openat(&crate::Cwd, file("ns/user").as_bytes(), libc::O_RDONLY | libc::O_CLOEXEC, 0)
+        });
+    let killed = crate::process::pidfd_send_signal(&pidfd, libc::SIGKILL);
+    let gone = killed.and_then(|()| crate::process::poll_readable(&pidfd, -1)).and_then(|_| reap(&pidfd));
+    if gone.is_err() {
+        // Something still runs on it.
+        core::mem::forget(stack);
+    }
+    opened
+}
+
+/// What holds a user namespace until its descriptor is there: it waits to be killed.
+extern "C" fn pause(_: *mut c_void) -> libc::c_int {
+    loop {
+        // SAFETY: no descriptors, no time limit: no pointers.
+        let _ = unsafe { syscall!(libc::SYS_ppoll, 0, 0, 0, 0, 0) };
+    }
+}
+
+/// Mounts a copy of `source`, its ids mapped, on `target`.
+fn move_mapped(source: &[u8], target: &[u8], namespace: &Fd) -> Result<()> {
+    let tree = mount::open_tree_clone(&crate::Cwd, source, false)?;
+    let change =
+        mount::MountAttr { set: mount::attr::IDMAP, userns_fd: namespace.raw() as u64, ..Default::default() };
+    mount::mount_setattr(&tree, false, &change)?;
+    mount::move_mount_to(&tree, &crate::Cwd, target)
+}
+
+/// Lower layers of an overlay, mounted with mapped ids for as long as it takes to make the overlay of them.
+struct MappedLayers {
+    dir: std::path::PathBuf,
+    mounted: Vec<std::path::PathBuf>,
+}
+
+impl MappedLayers {
+    /// Mounts them, and names them in the options in place of the layers.
+    fn mount(options: &mut [String], namespace: &Fd) -> Result<MappedLayers> {
+        use std::os::unix::{ffi::OsStrExt, fs::DirBuilderExt};
+        static COUNT: AtomicI32 = AtomicI32::new(0);
+        let lower = options.iter_mut().find(|option| option.starts_with("lowerdir=")).ok_or(Errno::EINVAL)?;
+        let name =
+            std::format!("ovl-idmapped-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        let make =
+            |path: &std::path::Path| std::fs::DirBuilder::new().mode(0o700).create(path).map_err(Errno::from);
+        make(&dir)?;
+        let mut layers = MappedLayers { dir, mounted: Vec::new() };
+        for (number, layer) in lower["lowerdir=".len()..].split(':').enumerate() {
+            let target = layers.dir.join(std::format!("{number}"));
+            make(&target)?;
+            layers.mounted.push(target.clone());
+            move_mapped(layer.as_bytes(), target.as_os_str().as_bytes(), namespace)?;
+        }
+        let paths: Vec<_> = layers.mounted.iter().map(|path| path.to_string_lossy().into_owned()).collect();
+        *lower = std::format!("lowerdir={}", paths.join(":"));
+        Ok(layers)
+    }
+}
+
+impl Drop for MappedLayers {
+    fn drop(&mut self) {
+        use std::os::unix::ffi::OsStrExt;
+        // The overlay has mounts of its own of them by now. What is not empty stays: never is a layer's content removed.
+        for path in &self.mounted {
+            let _ = mount::umount(path.as_os_str().as_bytes(), libc::MNT_DETACH);
+            let _ = std::fs::remove_dir(path);
+        }
+        let _ = std::fs::remove_dir(&self.dir);
+    }
 }
 
 /// An overlay with more layers than a page of options can name: one fsconfig call a layer where the kernel has `lowerdir+`
@@ -553,16 +684,38 @@ mod tests {
 
     #[test]
     fn later_options_win_and_unknown_ones_are_data() {
-        let parsed = parse_options(&strings(&["ro", "nosuid", "rw", "lowerdir=/a:/b", "loop", "direct-io"]));
+        let parsed = parse_options(&strings(&[
+            "ro",
+            "nosuid",
+            "rw",
+            "lowerdir=/a:/b",
+            "loop",
+            "direct-io",
+            "uidmap=0:1:2",
+        ]));
         assert_eq!(
             parsed,
             Options {
                 flags: libc::MS_NOSUID,
                 data: vec!["lowerdir=/a:/b".to_string()],
                 on_loop: true,
-                direct_io: true
+                direct_io: true,
+                uid_map: Some("0:1:2".to_string()),
+                gid_map: None,
             }
         );
+    }
+
+    #[test]
+    fn a_user_namespace_outlives_its_process() {
+        assert_eq!(user_namespace("0:1000", "0:1000:5").err(), Some(Errno::EINVAL));
+        match user_namespace("0:1000:5,9:2000:1", "0:1000:5") {
+            Err(Errno::EPERM) => std::eprintln!("SKIPPED: this user may not map ids"),
+            namespace => {
+                let kind = crate::net::namespace_type(&namespace.unwrap());
+                assert_eq!(kind, Ok(libc::CLONE_NEWUSER as u32));
+            }
+        }
     }
 
     #[test]

@@ -615,7 +615,10 @@ fn take_events(listener: &UnixListener, taken: &Mutex<Vec<events::Envelope>>, aw
                 Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
             }
             while let Some(answer) = take_event(buffer, taken) {
-                socket.write_all(&answer).unwrap();
+                // A shim that was killed does not hear it.
+                if socket.write_all(&answer).is_err() {
+                    return false;
+                }
             }
             true
         });
