@@ -137,7 +137,8 @@ fn log_lets_through(t: &T) {
 fn every_operator_compares_64_bits(t: &T) {
     const HIGH: u64 = 1 << 32;
     // Operator, value, second value, arguments that it holds for, and those that it does not.
-    let table: [(&str, u64, u64, &[u64], &[u64]); 10] = [
+    type Row<'a> = (&'a str, u64, u64, &'a [u64], &'a [u64]);
+    let table: [Row; 10] = [
         ("SCMP_CMP_EQ", 1, 0, &[1], &[0, 2, HIGH | 1]),
         ("SCMP_CMP_EQ", HIGH | 1, 0, &[HIGH | 1], &[1, HIGH]),
         ("SCMP_CMP_NE", 1, 0, &[0, 2, HIGH | 1], &[1]),

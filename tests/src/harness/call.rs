@@ -270,7 +270,7 @@ impl Out {
     #[track_caller]
     pub fn message(&self) -> String {
         let errors = self.log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let error = errors.filter(|entry| entry["level"] == "error").last();
+        let error = errors.rev().find(|entry| entry["level"] == "error");
         match error {
             Some(entry) => entry["msg"].as_str().unwrap_or_default().to_owned(),
             None => panic!("the log has no error: {self:?}"),

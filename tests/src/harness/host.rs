@@ -15,8 +15,6 @@ pub struct Host {
     pub systemd: bool,
     /// AppArmor is on.
     pub apparmor: bool,
-    /// SELinux is on.
-    pub selinux: bool,
     /// This process's effective capabilities.
     pub capabilities: u64,
     /// Major and minor version.
@@ -62,7 +60,6 @@ impl Host {
             controllers,
             systemd: Path::new("/run/systemd/system").is_dir(),
             apparmor: enabled.trim() == "Y",
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             capabilities: procs::status_hex("/proc/self/status", "CapEff"),
             kernel: (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)),
             machine: names.machine().to_string_lossy().into_owned(),

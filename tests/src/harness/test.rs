@@ -32,8 +32,6 @@ pub enum Need {
     Systemd,
     /// AppArmor, on
     AppArmor,
-    /// SELinux, on
-    Selinux,
     /// a capability, by number and name
     Capability(u32, &'static str),
     /// at least this kernel
@@ -157,7 +155,6 @@ impl Need {
             Need::Controller(name) => (host.has_controller(name), format!("the {name} controller")),
             Need::Systemd => (host.systemd, "systemd".to_owned()),
             Need::AppArmor => (host.apparmor, "AppArmor".to_owned()),
-            Need::Selinux => (host.selinux, "SELinux".to_owned()),
             Need::Capability(bit, name) => (host.capabilities & 1 << bit != 0, name.to_owned()),
             Need::Kernel(major, minor) => (host.kernel >= (major, minor), format!("Linux {major}.{minor}")),
             Need::Namespace(kind) => (host.has_namespace(kind), format!("{kind} namespaces")),
