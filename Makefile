@@ -28,7 +28,7 @@ check: ## Formatting, lints, documentation, unit tests: without privileges, quic
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo test --locked --workspace --quiet
 
-test: ## All of it: check, root tests here and in a virtual machine, faults, real engines; PARTS="root e2e" for some
+test: ## check and root tests here; PARTS="check root vm break e2e" adds a virtual machine, faults and real engines
 	@hack/test $(PARTS)
 
 bench: build ## Cofferdam beside crun, runc, youki and the bare kernel, in one interleaved run
