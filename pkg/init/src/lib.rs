@@ -4,8 +4,8 @@
 //! that nothing in the container ever runs or can reach the host's binary. It gets a [`Program`] over a socket, does one step
 //! after the other, and says which call of which step failed with which errno; the runtime writes the sentence.
 //!
-//! One function a step, in the module that bears its subject's name: [`mounts`], [`devices`], [`namespaces`], [`process`],
-//! [`console`], [`hooks`], [`program`].
+//! One function a step, in the module that bears its subject's name: `mounts`, `devices`, `masks`, `namespaces`, `rootfs`,
+//! `process`, `console`, `hooks`, `program`.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -69,7 +69,7 @@ pub(crate) struct Init {
     shared_with_host: bool,
     /// The mask to go back to where config.json has none.
     umask: u32,
-    /// Where args[0] was found.
+    /// Where the program was found.
     program: Vec<u8>,
     /// `HOME=…` to add.
     home: Option<String>,
@@ -77,7 +77,7 @@ pub(crate) struct Init {
     announced: bool,
 }
 
-/// Entry point: argv[1] is the number of the conversation's socket.
+/// Entry point: the first argument is the number of the conversation's socket.
 pub fn main(args: &[&[u8]]) -> ! {
     let number = args.get(1).and_then(|arg| core::str::from_utf8(arg).ok()).and_then(|arg| arg.parse().ok());
     let Some(number) = number else { sys_process::exit(64) };

@@ -61,7 +61,7 @@ impl Init {
         })
     }
 
-    /// Finds args[0] as execvp would, so that `create` fails when it is not there.
+    /// Finds the program as execvp would, so that `create` fails when it is not there.
     pub(crate) fn resolve_program(&mut self, program: &Program) -> Outcome {
         let (args, env) = last(program)?;
         let name = args.first().map_or("", |arg| arg.as_str());
