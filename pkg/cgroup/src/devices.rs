@@ -3,7 +3,7 @@
 //! `linux.resources.devices` is an ordered list in the terms of cgroup v1's `devices.allow` and `devices.deny`. It
 //! is run through a model of that controller ([`DevicePolicy::compile`]), which starts from deny-all and ends in a
 //! default and a set of exceptions. The same exceptions are then written to v1's files, compiled to a BPF program
-//! for v2 ([`crate::device_program`]), or translated for systemd.
+//! for v2 ([`device_program`](crate::device_program())), or translated for systemd.
 //!
 //! libcgroups is not used for this: on v1 it puts its own defaults after the user's rules, so that a denied device
 //! comes back, and on v2 it needs libbpf.

@@ -1,6 +1,6 @@
 //! Where the control group hierarchies are, and where in them the caller is.
 //!
-//! A [`Layout`] is a plain value: [`crate::probe`] reads it from the machine, a test writes it down. Nothing in
+//! A [`Layout`] is a plain value: [`probe`](crate::probe()) reads it from the machine, a test writes it down. Nothing in
 //! this module does I/O.
 
 use serde::{Deserialize, Serialize};

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// One value for one file of a control group.
 ///
-/// The list that [`crate::translate`] makes is in the order in which the writes have to happen.
+/// The list that [`translate`](crate::translate()) makes is in the order in which the writes have to happen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Write {
     /// The controller whose directory the file is in (on v2 there is only one directory).
