@@ -14,7 +14,7 @@ const BPF_CGROUP_DEVICE: u32 = 6;
 const BPF_F_ALLOW_MULTI: u32 = 1 << 1;
 const BPF_F_REPLACE: u32 = 1 << 2;
 
-/// How many programs [`query`] can report. The kernel allows 64 on one cgroup (`BPF_CGROUP_MAX_PROGS`).
+/// How many programs `query` can report. The kernel allows 64 on one cgroup (`BPF_CGROUP_MAX_PROGS`).
 pub const MOST_PROGRAMS: usize = 64;
 
 #[repr(C)]
