@@ -61,6 +61,8 @@ pub struct Prepared<'a> {
     parents: Vec<String>,
     session: Option<Session>,
     unit_started: bool,
+    /// Nobody of ours can be in the cgroup.
+    unoccupied: bool,
     done: bool,
 }
 
@@ -85,6 +87,7 @@ impl Cgroup {
             parents: Vec::new(),
             session: None,
             unit_started: false,
+            unoccupied: false,
             done: false,
         };
         match &placement.unit {
@@ -180,7 +183,7 @@ impl Prepared<'_> {
     /// Kills what is in the cgroup, which can only be the container's, and removes it.
     fn undo(&self) -> Result<(), CgroupError> {
         let main = self.cgroup.main_path();
-        if self.cgroup.dirs.iter().any(|dir| dir.path == main && !dir.existed) {
+        if !self.unoccupied && self.cgroup.dirs.iter().any(|dir| dir.path == main && !dir.existed) {
             self.cgroup.kill_all(9)?;
         }
         self.cgroup.remove()
@@ -198,8 +201,12 @@ impl Prepared<'_> {
                 result => result?,
             }
         }
-        if self.cgroup.dirs.iter().any(|dir| dir.existed) {
-            self.check_unused()?;
+        if self.cgroup.dirs.iter().any(|dir| dir.existed)
+            && let Err(error) = self.check_unused()
+        {
+            // What is in there, and what has been frozen, is somebody else's: nothing is killed or thawed on the way back.
+            self.unoccupied = true;
+            return Err(error);
         }
         if let Some(path) = self.cgroup.unified_path() {
             self.clone_dir = Some(open_dir(path, OFlag::O_PATH)?.into());
