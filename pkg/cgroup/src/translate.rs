@@ -332,6 +332,7 @@ impl Translation<'_> {
 
     fn cpu_v1(&mut self, cpu: &LinuxCpu) -> Result<(), Refused> {
         const QUOTA: &str = "cpu.cfs_quota_us";
+        const RT_RUNTIME: &str = "cpu.rt_runtime_us";
         let before = self.out.writes.len();
         // The kernel clamps shares silently (MIN_SHARES and MAX_SHARES, unchanged since 2.6.38); runc reads them back
         // to notice.
@@ -355,12 +356,14 @@ impl Translation<'_> {
         if let Some(idle) = cpu.idle() {
             self.push(Write::new("cpu", "cpu.idle", idle));
         }
-        // Period first: a runtime must not exceed it.
+        // Period first, for a runtime must not exceed it; but a period may not fall below the old runtime either.
+        let runtime = cpu.realtime_runtime().filter(|&runtime| runtime != 0);
         if let Some(period) = cpu.realtime_period().filter(|&period| period != 0) {
-            self.push(Write::new("cpu", "cpu.rt_period_us", period));
+            let how = if runtime.is_none() { How::Must } else { How::OrAfter { file: RT_RUNTIME.into() } };
+            self.push(Write::new("cpu", "cpu.rt_period_us", period).how(how));
         }
-        if let Some(runtime) = cpu.realtime_runtime().filter(|&runtime| runtime != 0) {
-            self.push(Write::new("cpu", "cpu.rt_runtime_us", runtime));
+        if let Some(runtime) = runtime {
+            self.push(Write::new("cpu", RT_RUNTIME, runtime));
         }
         if self.out.writes.len() > before { self.need("cpu", "cpu") } else { Ok(()) }
     }
@@ -546,7 +549,7 @@ impl Translation<'_> {
             return Ok(());
         };
         if !self.v2 {
-            return self.refuse("unified", "cannot use unified on cgroup v1");
+            return self.refuse("unified", "invalid configuration: cannot use unified on cgroup v1");
         }
         let mut entries: Vec<_> = unified.iter().collect();
         entries.sort();

@@ -122,7 +122,7 @@ fn cpu_on_v1() {
             "cpu/cpu.cfs_burst_us: 1000 (or after cpu.cfs_quota_us)",
             "cpu/cpu.cfs_quota_us: -1",
             "cpu/cpu.idle: 1",
-            "cpu/cpu.rt_period_us: 1000000",
+            "cpu/cpu.rt_period_us: 1000000 (or after cpu.rt_runtime_us)",
             "cpu/cpu.rt_runtime_us: 950000",
         ]
     );
@@ -312,7 +312,10 @@ fn what_v2_cannot_do_is_refused() {
 #[test]
 fn what_v1_cannot_do_is_refused() {
     for (json, message) in [
-        (r#"{"unified":{"memory.high":"1"}}"#, "/unified: cannot use unified on cgroup v1"),
+        (
+            r#"{"unified":{"memory.high":"1"}}"#,
+            "/unified: invalid configuration: cannot use unified on cgroup v1",
+        ),
         (r#"{"cpu":{"shares":1}}"#, "/cpu/shares: the minimum allowed cpu-shares is 2"),
         (r#"{"cpu":{"shares":262145}}"#, "/cpu/shares: the maximum allowed cpu-shares is 262144"),
         (
