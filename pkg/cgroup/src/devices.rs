@@ -64,6 +64,8 @@ impl FromStr for Access {
                 'r' => Access::READ,
                 'w' => Access::WRITE,
                 'm' => Access::MKNOD,
+                // Nothing that the runtime-spec knows, but engines have written it, and runc passes over it.
+                'a' => Access::default(),
                 _ => return Err(format!("access {text:?} has {c:?}, which is none of r, w and m")),
             });
         }
@@ -452,6 +454,10 @@ mod tests {
     fn malformed_rules_are_refused_where_they_stand() {
         for (json, message) in [
             (r#"[{"allow":true}]"#, "/linux/resources/devices/0/access: device access cannot be empty"),
+            (
+                r#"[{"allow":true,"access":"a"}]"#,
+                "/linux/resources/devices/0/access: device access cannot be empty",
+            ),
             (
                 r#"[{"allow":true,"type":"c","access":"rx"}]"#,
                 "/linux/resources/devices/0/access: access \"rx\" has 'x', which is none of r, w and m",
