@@ -164,7 +164,7 @@ fn names(entry: &LinuxSyscall, index: usize, read: &mut Profile) -> Result<(), E
         }
         if entry.action() == Action::ScmpActNotify && name == "write" {
             // What loads the filter must still be able to report, before any agent can answer (runc's rule).
-            return refuse("SCMP_ACT_NOTIFY cannot be used for write");
+            return refuse("SCMP_ACT_NOTIFY cannot be used for the write syscall");
         }
         match syscalls::row(name) {
             Some(row) => read.calls.push((row, index)),

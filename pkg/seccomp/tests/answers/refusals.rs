@@ -80,7 +80,7 @@ fn notify_needs_an_agent_that_can_be_reached() {
     );
     let mut json = rule(json!({"names": ["mkdir", "write"], "action": "SCMP_ACT_NOTIFY"}));
     json["listenerPath"] = "/run/agent".into();
-    refused(json, "/linux/seccomp/syscalls/0/names/1: SCMP_ACT_NOTIFY cannot be used for write");
+    refused(json, "/linux/seccomp/syscalls/0/names/1: SCMP_ACT_NOTIFY cannot be used for the write syscall");
     refused(
         json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "", "listenerMetadata": "x"}),
         "/linux/seccomp/listenerMetadata: it must not be set while listenerPath is not",

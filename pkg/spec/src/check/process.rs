@@ -156,7 +156,7 @@ fn capabilities(sets: &Capabilities, warnings: &mut Warnings) -> Checked {
     if !lone.is_empty() {
         // The kernel refuses to raise them. runc's default config of 1.1 had such, and its users' configs still have.
         warnings.push(format!(
-            "config.json /process/capabilities/ambient: ignored, as not both permitted and inheritable: {}",
+            "config.json /process/capabilities/ambient: can't raise ambient capability {}: not both permitted and inheritable",
             lone.join(", ")
         ));
     }
@@ -351,7 +351,7 @@ mod tests {
         assert_eq!(
             warnings(json!({"process": {"capabilities": {"ambient": ["CAP_KILL"]}}})),
             [
-                "config.json /process/capabilities/ambient: ignored, as not both permitted and inheritable: CAP_KILL"
+                "config.json /process/capabilities/ambient: can't raise ambient capability CAP_KILL: not both permitted and inheritable"
             ]
         );
         let both =
