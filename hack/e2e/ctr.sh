@@ -354,6 +354,18 @@ step_shim_is_where_it_belongs() {
   ! grep -q "$CONTAINERD_NAMESPACE/e2e" "/proc/$shim/cgroup" || fail "in its cgroup"
 }
 
+step_socket_goes_with_its_shim() { # core
+  local before
+  before=$(find /run/containerd/s -type s | sort)
+  run -d $I e2e-socket sleep 100
+  [ "$(find /run/containerd/s -type s | sort)" != "$before" ] || fail "no socket while it runs"
+  ctr tasks kill -s KILL e2e-socket
+  becomes STOPPED status_of e2e-socket
+  ctr tasks delete e2e-socket || true
+  sockets() { find /run/containerd/s -type s | sort; }
+  becomes "$before" sockets
+}
+
 step_execs_leak_nothing_in_the_shim() { # limit 180
   run -d $I e2e sleep 1000
   local shim n fds threads
@@ -403,7 +415,6 @@ step_nothing_is_left() { # core
     same "" "$(ls "$folder" 2>/dev/null || true)" "what is in $folder"
   done
   soon no_mounts
-  becomes "" find /run/containerd/s -type s
 }
 no_mounts() { ! grep -q "runtime.v2.task/$CONTAINERD_NAMESPACE/" /proc/mounts; }
 
