@@ -118,7 +118,6 @@ fn main() {
         let d = Departure {
             staged,
             namespaces: if staged { Namespaces::default() } else { namespaces },
-            pid_namespace: None,
             cgroup: None,
             inherit: &[],
             stdio: None,

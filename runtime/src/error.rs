@@ -247,7 +247,7 @@ pub enum Verb {
 fn wrong_state(verb: Verb, id: &str, status: Status) -> String {
     match (verb, status) {
         (Verb::Start, Status::Stopped) => "cannot start a container that has stopped".into(),
-        (Verb::Start, Status::Running | Status::Paused) => "cannot start an already running container".into(),
+        (Verb::Start, Status::Running) => "cannot start an already running container".into(),
         (Verb::Start, _) => format!("cannot start a container in the {status} state"),
         (Verb::Exec, Status::Paused) => {
             "cannot exec in a paused container (use --ignore-paused to override)".into()

@@ -60,7 +60,12 @@ pub fn forget(root: &Root, id: &str) -> Result<(), Error> {
     let path = directory(root, id);
     match fs::remove_dir_all(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
-        _ => Ok(()),
+        Ok(()) => {
+            // The last one leaves nothing behind; others' keep the directory.
+            let _ = path.parent().map(fs::remove_dir);
+            Ok(())
+        }
+        Err(_) => Ok(()),
     }
 }
 

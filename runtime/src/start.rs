@@ -47,9 +47,10 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
 
 /// Reaches init, unless it has just been killed.
 fn connect(container: &Container) -> Result<Fd, Error> {
-    sockets::connect_in(container.home(), START).map(Fd::from).or_else(|error| match container.status()? {
-        Status::Created => Err(error),
-        status => Err(container.wrong_state(Verb::Start, status)),
+    sockets::connect_in(container.home(), START).map(Fd::from).map_err(|error| match error.errno() {
+        // Nobody listens any more, and nobody else can have started it.
+        Some(nix::libc::ECONNREFUSED) => container.wrong_state(Verb::Start, Status::Stopped),
+        _ => error,
     })
 }
 

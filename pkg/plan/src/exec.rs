@@ -116,23 +116,23 @@ fn compile_inner(
     Ok(draft.plan(road))
 }
 
-/// Into the container. A pid namespace is entered by the next child only: without a user namespace the spawning thread joins it
-/// around the clone; with one, init joins everything and clones.
+/// Into the container, always by the staged road where its pid namespace is not ours: until its execve a process that was born
+/// in there would be one of the host's binary, for whoever in the container may trace (CVE-2019-5736). The sealed image joins
+/// everything, and its clone is the first that the container can see.
 fn join(draft: &mut Draft, container: &ExecTarget) -> Road {
     let pidfd = draft.slot(SlotSource::Process);
-    let mut namespaces = container.namespaces;
-    if namespaces.contains(Namespace::User) {
-        draft.step(Step::JoinProcess { pidfd, namespaces });
-        draft.step(Step::Clone { namespaces: Namespaces::default() });
-        draft.step(Step::BecomeNamespaceRoot);
-        return Road { staged: true, ..Road::default() };
-    }
-    let join_pid = namespaces.contains(Namespace::Pid).then_some(pidfd);
-    namespaces.remove(Namespace::Pid);
+    let namespaces = container.namespaces;
+    let staged = namespaces.contains(Namespace::User) || namespaces.contains(Namespace::Pid);
     if !namespaces.is_empty() {
         draft.step(Step::JoinProcess { pidfd, namespaces });
     }
-    Road { staged: false, clone: Namespaces::default(), join_pid }
+    if staged {
+        draft.step(Step::Clone { namespaces: Namespaces::default() });
+    }
+    if namespaces.contains(Namespace::User) {
+        draft.step(Step::BecomeNamespaceRoot);
+    }
+    Road { staged, ..Road::default() }
 }
 
 fn prepare(

@@ -93,8 +93,6 @@ pub struct Road {
     pub staged: bool,
     /// The namespaces that the spawning clone makes; none on the staged road.
     pub clone: Namespaces,
-    /// A pid namespace that the spawning thread enters around the clone: a namespace file, or (exec) a pidfd.
-    pub join_pid: Option<Slot>,
 }
 
 /// Where the descriptor behind a [`Slot`] comes from.

@@ -56,29 +56,26 @@ impl Wanted {
 
     /// Init must clone the container's first process itself: only then can it enter the user namespace at the right moment,
     /// or write the time offsets in front of the first child.
+    ///
+    /// A pid namespace that is joined has others in it: what is born there must be the sealed image already (CVE-2019-5736).
     pub fn staged(&self) -> bool {
-        self.has(Namespace::User) || self.new.contains(Namespace::Time)
+        self.has(Namespace::User) || self.new.contains(Namespace::Time) || self.joins(Namespace::Pid)
     }
 
-    /// The road, with the slot of a pid namespace that the spawning thread joins.
-    pub fn road(&self, draft: &mut Draft) -> Road {
+    /// The road.
+    pub fn road(&self) -> Road {
         if self.staged() {
             return Road { staged: true, ..Road::default() };
         }
         let mut clone = self.new;
         clone.remove(Namespace::Cgroup);
-        let join_pid = self
-            .joined
-            .iter()
-            .find(|(kind, _)| *kind == Namespace::Pid)
-            .map(|(kind, path)| draft.slot(SlotSource::Namespace { kind: *kind, path: path.clone() }));
-        Road { staged: false, clone, join_pid }
+        Road { staged: false, clone }
     }
 
     /// The head of init's list: into all namespaces but the cgroup one.
     pub fn enter(&self, draft: &mut Draft, spec: &Spec, ids: &Ids) {
         if !self.staged() {
-            self.join(draft, |kind| kind != Namespace::Pid);
+            self.join(draft, |_| true);
             return;
         }
         // Those that the host owns are joined with the host's rights, in front of a new user namespace. A user namespace

@@ -26,7 +26,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
 
     let placement = cgroup::prepare(&mut draft, spec, host, options, &wanted, &ids)?;
     let context = Context { spec, host, options, wanted: &wanted, ids: &ids, placement: &placement };
-    let road = wanted.road(&mut draft);
+    let road = wanted.road();
     draft.host(HostStep::Spawn);
     wanted.enter(&mut draft, spec, &ids);
     wanted.conditions(&mut draft, spec);

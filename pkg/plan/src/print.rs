@@ -116,11 +116,7 @@ impl Display for Road {
             );
         }
         f.write_str("direct: clone with")?;
-        kinds(f, self.clone)?;
-        match self.join_pid {
-            Some(slot) => write!(f, ", in the pid namespace of slot {}", slot.0),
-            None => Ok(()),
-        }
+        kinds(f, self.clone)
     }
 }
 

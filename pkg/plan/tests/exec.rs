@@ -32,11 +32,12 @@ fn refusal(change: Value, options: &ExecOptions) -> String {
 #[test]
 fn an_exec_joins_by_pidfd_and_shares_the_tail() {
     let plan = exec(json!({}));
-    assert!(!plan.road.staged && plan.road.clone.is_empty() && plan.road.join_pid.is_some());
+    assert!(plan.road.staged && plan.road.clone.is_empty());
     assert_eq!(
         steps(&plan),
         [
-            "join namespaces ipc uts network mount",
+            "join namespaces ipc uts network pid mount",
+            "clone",
             "await the host: cgroup joined",
             "begin a session",
             "join a session keyring",
@@ -67,7 +68,7 @@ fn an_exec_joins_by_pidfd_and_shares_the_tail() {
 fn an_exec_into_a_user_namespace_clones() {
     let inside = target(userns(json!({})));
     let plan = compile_exec(&process(json!({})), &inside, &v2(), &ExecOptions::default()).unwrap();
-    assert!(plan.road.staged && plan.road.join_pid.is_none());
+    assert!(plan.road.staged);
     let Step::JoinProcess { namespaces, .. } = &plan.init[0] else { panic!("{:?}", plan.init[0]) };
     assert!(namespaces.contains(Namespace::User) && namespaces.contains(Namespace::Pid));
     assert_eq!(steps(&plan)[1..3], ["clone", "become root of the user namespace"]);
@@ -77,7 +78,7 @@ fn an_exec_into_a_user_namespace_clones() {
 fn a_container_that_shares_all_but_the_pid_namespace_needs_no_join() {
     let spec = json!({"hostname": "", "linux": {"namespaces": [{"type": "mount"}]}});
     let plan = compile_exec(&process(json!({})), &target(spec), &v2(), &ExecOptions::default()).unwrap();
-    assert_eq!(plan.road.join_pid, None);
+    assert!(!plan.road.staged);
     assert_eq!(steps(&plan)[0], "join namespaces mount");
 }
 
@@ -102,10 +103,10 @@ fn a_cpu_mask_is_first_for_the_runtime_and_then_for_the_process() {
         plan.init.iter().enumerate().filter_map(mask).collect()
     };
     let both = masks(json!({"execCPUAffinity": {"initial": "0", "final": "0-1"}}));
-    assert_eq!(both, [(1, vec![1]), (5, vec![3])]);
-    assert_eq!(masks(json!({"execCPUAffinity": {"initial": "1"}})), [(1, vec![2])]);
-    assert_eq!(masks(json!({"execCPUAffinity": {"final": "1"}})), [(4, vec![2])]);
-    assert_eq!(masks(json!({})), [(4, vec![])]);
+    assert_eq!(both, [(2, vec![1]), (6, vec![3])]);
+    assert_eq!(masks(json!({"execCPUAffinity": {"initial": "1"}})), [(2, vec![2])]);
+    assert_eq!(masks(json!({"execCPUAffinity": {"final": "1"}})), [(5, vec![2])]);
+    assert_eq!(masks(json!({})), [(5, vec![])]);
 }
 
 #[test]

@@ -19,7 +19,7 @@ fn head(plan: &Plan) -> Vec<String> {
 #[test]
 fn new_namespaces_come_with_the_clone() {
     let plan = plan(json!({}), &v2());
-    assert!(!plan.road.staged && plan.road.join_pid.is_none());
+    assert!(!plan.road.staged);
     let kinds: Vec<_> = plan.road.clone.iter().map(Namespace::spec_name).collect();
     assert_eq!(kinds, ["ipc", "uts", "network", "pid", "mount"]);
     assert_eq!(head(&plan), Vec::<String>::new());
@@ -46,14 +46,10 @@ fn joined_namespaces_are_joined_by_init_and_the_mount_namespace_last() {
 }
 
 #[test]
-fn a_pid_namespace_is_joined_by_the_spawning_thread() {
+fn a_pid_namespace_is_joined_by_the_sealed_image() {
     let plan = with(json!([{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/p"}]));
-    let slot = plan.road.join_pid.unwrap();
-    assert_eq!(
-        plan.slots[usize::from(slot.0)],
-        SlotSource::Namespace { kind: Namespace::Pid, path: "/p".to_owned() }
-    );
-    assert_eq!(head(&plan), Vec::<String>::new());
+    assert!(plan.road.staged && plan.road.clone.is_empty());
+    assert_eq!(head(&plan)[0], "join pid namespace /p");
 }
 
 #[test]
@@ -64,7 +60,7 @@ fn a_new_user_namespace_comes_behind_what_the_host_owns() {
     list.push(json!({"type": "network", "path": "/n"}));
     list.push(json!({"type": "pid", "path": "/p"}));
     let plan = plan(change, &v2());
-    assert!(plan.road.staged && plan.road.clone.is_empty() && plan.road.join_pid.is_none());
+    assert!(plan.road.staged && plan.road.clone.is_empty());
     assert_eq!(
         head(&plan),
         [

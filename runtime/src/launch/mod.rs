@@ -182,7 +182,6 @@ impl<'a> Journey<'a> {
         let departure = Departure {
             staged: plan.road.staged,
             namespaces: plan.road.clone,
-            pid_namespace: plan.road.join_pid.and_then(|slot| slots.get(usize::from(slot.0))),
             cgroup: born_in,
             inherit: &inherit,
             stdio: *stdio,

@@ -1,16 +1,16 @@
 //! The road into the container: one clone, one execve, then init's steps.
 //!
-//! **Direct** (no user or time namespace is involved): this thread's clone3 carries every new namespace, the child executes
-//! the sealed image and is the container's pid 1 already. A pid namespace that is joined is made this thread's choice for
-//! its children for the length of the clone.
+//! **Direct** (no user or time namespace is involved, no pid namespace joined): this thread's clone3 carries every new namespace, the child executes
+//! the sealed image and is the container's pid 1 already.
 //!
 //! **Staged**: the sealed image runs in the host's namespaces first, joins what must be joined, and clones once more with
 //! CLONE_PARENT: an execve in a new user namespace would cost the capabilities in it (there is no uid 0 before the maps
-//! are written), and a time namespace takes effect for children only.
+//! are written), a time namespace takes effect for children only, and in a pid namespace that has others in it nothing
+//! may appear that is not the sealed image yet.
 
 use super::conversation::Conversation;
 use super::image;
-use cofferdam_step::{Namespace, Namespaces, Program, Report, ReportKind};
+use cofferdam_step::{Namespaces, Program, Report, ReportKind};
 use cofferdam_sys::spawn::{Spawn, spawn};
 use cofferdam_sys::{Borrowed, Errno, Fd, Raw, Result, Strings, net, process};
 
@@ -20,8 +20,6 @@ pub struct Departure<'a> {
     pub staged: bool,
     /// What the first clone makes new; nothing when staged.
     pub namespaces: Namespaces,
-    /// A pid namespace that the child is born in.
-    pub pid_namespace: Option<&'a Fd>,
     /// A cgroup v2 directory that the child is born in.
     pub cgroup: Option<Raw>,
     /// Descriptors that init inherits.
@@ -68,10 +66,7 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
         inherit: &inherit,
         stdio: departure.stdio,
     };
-    let spawned = match departure.pid_namespace {
-        None => spawn(&child)?,
-        Some(namespace) => in_pid_namespace(namespace, || spawn(&child))?,
-    };
+    let spawned = spawn(&child)?;
     let traveller = Traveller {
         pid: spawned.pid,
         pidfd: spawned.pidfd,
@@ -85,16 +80,6 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
             Err(errno)
         }
     }
-}
-
-/// Makes a pid namespace the one of this thread's next children, and undoes it: the thread may be the shim's.
-fn in_pid_namespace<T>(namespace: &Fd, then: impl FnOnce() -> Result<T>) -> Result<T> {
-    let kind = Namespace::Pid.clone_flag();
-    let own = cofferdam_sys::fs::openat(&cofferdam_sys::Cwd, b"/proc/thread-self/ns/pid", 0, 0)?;
-    process::setns(namespace, kind)?;
-    let done = then();
-    process::setns(&own, kind)?;
-    done
 }
 
 impl Traveller {

@@ -111,7 +111,6 @@ fn user_namespace(map: &IdMap) -> Result<Fd, Error> {
     let departure = Departure {
         staged: false,
         namespaces: [Namespace::User].into_iter().collect(),
-        pid_namespace: None,
         cgroup: None,
         inherit: &[],
         stdio: None,
