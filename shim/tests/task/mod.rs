@@ -343,7 +343,7 @@ fn processes_statistics_and_limits_are_the_container_s() {
     };
     let _: Empty = client.call("Update", &update).unwrap();
     // The threads with which runc's init begins are counted until the last of them has gone.
-    let end_of_patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end_of_patience = std::time::Instant::now() + Duration::from_secs(20);
     loop {
         let stats: task::StatsResponse =
             client.call("Stats", &task::StatsRequest { id: "web".into(), ..Default::default() }).unwrap();
@@ -366,7 +366,7 @@ fn processes_statistics_and_limits_are_the_container_s() {
         if pids == 2 {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
     end(&lab, &mut client);
 }
