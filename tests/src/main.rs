@@ -10,6 +10,7 @@ mod cgroups;
 mod cli;
 mod console;
 mod crash;
+mod cve;
 mod descriptors;
 mod devices;
 mod errors;
@@ -59,18 +60,21 @@ const SUBJECTS: &[&[Test]] = &[
     crash::TESTS,
 ];
 
+/// Every test.
+fn all() -> Vec<Test> {
+    [SUBJECTS.concat(), cve::TESTS.concat()].concat()
+}
+
 fn main() {
     let mut words = std::env::args().skip(1).peekable();
     let status = match words.peek().map(String::as_str) {
         Some("--as-supervisor") => {
             supervisor::supervise(&Order::from_word(&words.nth(1).unwrap_or_default()))
         }
-        Some("--as-test") => {
-            supervisor::test(Order::from_word(&words.nth(1).unwrap_or_default()), &SUBJECTS.concat())
-        }
+        Some("--as-test") => supervisor::test(Order::from_word(&words.nth(1).unwrap_or_default()), &all()),
         Some("--on-terminal") => terminal::enter(words.skip(1)),
         _ => match Options::read(words) {
-            Ok(options) => runner::run(&options, &SUBJECTS.concat()),
+            Ok(options) => runner::run(&options, &all()),
             Err(message) => {
                 eprintln!("{message}");
                 2

