@@ -107,6 +107,8 @@ pub fn start(flags: &Flags) -> Result<(), String> {
     let group = config.group(&flags.id);
     let path = address::path(request.socket_dir.as_deref(), &flags.address, &flags.namespace, group)
         .map_err(|error| error.to_string())?;
+    let address = format!("unix://{}", path.display());
+    write_address(&address).map_err(|error| format!("write the address into the bundle: {error}"))?;
     address::remember_dir(request.socket_dir.as_deref());
     match address::take(&path)
         .map_err(|error| format!("create new shim socket {}: {error}", path.display()))?
@@ -119,9 +121,15 @@ pub fn start(flags: &Flags) -> Result<(), String> {
             }
         }
     }
-    let answer =
-        request.answer(&format!("unix://{}", path.display()), std::env::var_os("MAX_SHIM_VERSION").is_some());
+    let answer = request.answer(&address, std::env::var_os("MAX_SHIM_VERSION").is_some());
     std::io::stdout().write_all(&answer).map_err(|error| format!("write the answer: {error}"))
+}
+
+/// containerd up to 1.7 finds a shim again, after a restart of its own, by the file `address` that the shim has left in the bundle.
+fn write_address(address: &str) -> std::io::Result<()> {
+    let unfinished = Path::new(".address");
+    std::fs::write(unfinished, address)?;
+    std::fs::rename(unfinished, "address")
 }
 
 /// Starts the daemon with the listener as descriptor 3, and sets up what is set up from outside.

@@ -787,14 +787,16 @@ impl Shim {
         if process.io.outputs.is_empty() {
             return then(self);
         }
-        process.drained = Some(Box::new(then));
-        let key = key.clone();
-        self.after(DRAIN_LIMIT, move |shim| {
-            if let Some(turn) = shim.process(&key).and_then(|process| process.drained.take()) {
-                crate::error!("failed to drain {} {} io in {DRAIN_LIMIT:?}", key.id, key.exec);
+        let waiting = key.clone();
+        let limit = self.after(DRAIN_LIMIT, move |shim| {
+            if let Some((turn, _)) = shim.process(&waiting).and_then(|process| process.drained.take()) {
+                crate::error!("failed to drain {} {} io in {DRAIN_LIMIT:?}", waiting.id, waiting.exec);
                 turn(shim);
             }
         });
+        if let Some(process) = self.process(key) {
+            process.drained = Some((Box::new(then), limit));
+        }
     }
 
     fn forget_exec(&mut self, call: Call, key: &Key) {

@@ -41,6 +41,9 @@ enum Child {
     Logger { pidfd: OwnedFd, then: Option<Turn> },
 }
 
+/// Something to be done at a time, and a number that tells it from others of that time.
+pub type Timer = (Instant, u32);
+
 /// Everything.
 pub struct Shim {
     /// containerd's namespace.
@@ -60,7 +63,7 @@ pub struct Shim {
     signals: SignalFd,
     children: HashMap<u32, Child>,
     oom_files: oom::Files,
-    timers: BTreeMap<(Instant, u32), Turn>,
+    timers: BTreeMap<Timer, Turn>,
     trim_at: Option<Instant>,
     text: Option<children::Text>,
     socket: Option<PathBuf>,
@@ -198,10 +201,16 @@ impl Shim {
 
     // --- timers
 
-    /// Does `turn` after `delay`.
-    pub fn after(&mut self, delay: Duration, turn: impl FnOnce(&mut Shim) + Send + 'static) {
-        let number = self.poll.number();
-        self.timers.insert((Instant::now() + delay, number), Box::new(turn));
+    /// Does `turn` after `delay`, unless it is cancelled.
+    pub fn after(&mut self, delay: Duration, turn: impl FnOnce(&mut Shim) + Send + 'static) -> Timer {
+        let timer = (Instant::now() + delay, self.poll.number());
+        self.timers.insert(timer, Box::new(turn));
+        timer
+    }
+
+    /// There is no need for it any more.
+    pub fn cancel(&mut self, timer: Timer) {
+        self.timers.remove(&timer);
     }
 
     fn run_timers(&mut self, now: Instant) {
@@ -544,7 +553,8 @@ impl Shim {
                     process.io.unread.push(unread);
                     self.look_for_readers(key);
                 }
-                if let Some(turn) = drained {
+                if let Some((turn, limit)) = drained {
+                    self.cancel(limit);
                     turn(self);
                 }
             }

@@ -5,7 +5,7 @@ use crate::{
     oom,
     runtime::{Engine, Restore, Stdio},
     server::Call,
-    shim::Shim,
+    shim::{Shim, Timer},
     stdio::{Ends, Paths},
     streams::{Key, Unread},
 };
@@ -97,8 +97,8 @@ pub struct Process {
     pub waiters: Vec<Call>,
     /// Its streams.
     pub io: Io,
-    /// What waits for the end of its output.
-    pub drained: Option<Turn>,
+    /// What waits for the end of its output, and until when.
+    pub drained: Option<(Turn, Timer)>,
     /// runtime-spec's process, of an exec.
     pub spec: Vec<u8>,
     /// Calls that wait for their turn, in the order in which they came.
