@@ -657,12 +657,13 @@ impl Shim {
         let (events, bytes, given_up) = self.publisher.waiting();
         crate::info!(
             "=== BEGIN dump === connections {}, jobs {}, timers {}, streams {} ({} bytes copied), \
-             events waiting {events} ({bytes} bytes), given up {given_up}",
+             events waiting {events} ({bytes} bytes), given up {given_up}, {} bytes allocated",
             self.server.len(),
             self.jobs.running(),
             self.timers.len(),
             self.streams.len(),
             self.streams.copied,
+            children::allocated(),
         );
         for (id, container) in &self.containers {
             for (exec, process) in std::iter::once((&String::new(), &container.init)).chain(&container.execs)

@@ -178,6 +178,12 @@ pub fn frugal_allocator() {
     }
 }
 
+/// Bytes that the program has from the allocator and has not given back.
+pub fn allocated() -> usize {
+    // SAFETY: no arguments; a snapshot comes back by value.
+    unsafe { libc::mallinfo2() }.uordblks
+}
+
 /// Gives every free page of the allocator back to the kernel.
 pub fn trim_allocator() {
     // SAFETY: integers only.

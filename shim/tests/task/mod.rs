@@ -529,19 +529,20 @@ fn many_execs_leave_nothing_behind() {
         client.wait("web", &exec).unwrap();
         client.delete("web", &exec).unwrap();
     };
-    // What is allocated once shows in the first rounds; what leaks, in every one.
+    // What is kept for later shows in the first rounds; what leaks, in every one. Another runtime's binary is slow.
+    let count = if RUNTIME.is_empty() { 250 } else { 40 };
     let mut rounds = Vec::new();
-    for round in 0..5 {
-        for n in 0..40 {
-            run(&mut client, round * 100 + n);
+    for round in 0..4 {
+        for n in 0..count {
+            run(&mut client, round * 1000 + n);
         }
         until("workers are gone", || threads(pid) == 1);
         std::thread::sleep(Duration::from_millis(800));
         rounds.push((descriptors(pid), memory(pid, "Private_Dirty")));
     }
-    assert_eq!(rounds[4].0, rounds[1].0, "descriptors: {rounds:?}");
-    let grew = rounds.windows(2).filter(|pair| pair[1].1 > pair[0].1).count();
-    assert!(grew < 4, "memory grows with every round: {rounds:?}");
+    assert_eq!(rounds[3].0, rounds[1].0, "descriptors: {rounds:?}");
+    let grown = rounds[3].1.saturating_sub(rounds[1].1);
+    assert!(grown <= 24, "kB of private memory grow with every round: {rounds:?}");
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     assert_eq!(children.split_whitespace().count(), 1, "zombies: {children}");
     end(&lab, &mut client);
