@@ -19,11 +19,25 @@ mod verdict;
 mod world;
 
 use options::{Options, Task};
+use std::path::PathBuf;
+use std::sync::OnceLock;
 use tally::Tally;
 use world::World;
 
 /// Whatever keeps this program from doing its work; the text is for whoever called it.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// The path of this program. Read once and early: in a new mount namespace the kernel cannot tell where an old mount is.
+///
+/// # Errors
+/// When procfs is not there.
+fn own_path() -> Result<&'static PathBuf> {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    match PATH.get() {
+        Some(path) => Ok(path),
+        None => std::env::current_exe().map(|path| PATH.get_or_init(|| path)).map_err(Into::into),
+    }
+}
 
 fn main() {
     let status = Options::read(std::env::args_os().skip(1)).and_then(|options| run(&options));

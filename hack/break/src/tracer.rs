@@ -3,7 +3,7 @@
 //! Whatever the commands leave behind becomes this process's child (it is a subreaper), so that nothing escapes unseen.
 
 use crate::options::STOP;
-use crate::{Result, errno};
+use crate::{Result, errno, own_path};
 use cofferdam_seccomp::{native_arch, syscalls};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
@@ -201,8 +201,7 @@ impl Tracer {
     /// # Errors
     /// When the command cannot be started or traced.
     pub fn run(&mut self, command: &[OsString], aim: Option<&Aim>, limit: Duration) -> Result<Outcome> {
-        let own = std::env::current_exe()?;
-        let mut traced = vec![own.into_os_string(), STOP.into()];
+        let mut traced = vec![own_path()?.into(), STOP.into()];
         traced.extend(command.iter().cloned());
         self.follow(&traced, true, aim, limit)
     }
@@ -229,7 +228,8 @@ impl Tracer {
         if !self.stdio_inherited {
             child.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(err.try_clone()?);
         }
-        self.host = child.spawn()?.id().cast_signed();
+        let child = child.spawn().map_err(|error| format!("run {}: {error}", program.display()))?;
+        self.host = child.id().cast_signed();
         self.set_alive(self.host, true);
         if traced {
             self.take_over()?;

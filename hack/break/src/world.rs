@@ -2,7 +2,7 @@
 
 use crate::bundle::{self, Kind, Places};
 use crate::verdict::HANGS;
-use crate::{Result, filter, tracer};
+use crate::{Result, filter, own_path, tracer};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use std::collections::BTreeSet;
@@ -34,6 +34,7 @@ impl World {
             return Err("this needs root".into());
         }
         let runtime = fs::canonicalize(runtime).map_err(|error| format!("{}: {error}", runtime.display()))?;
+        own_path()?;
         enter_mount_namespace()?;
         let name = format!("cofferdam-break-{}", std::process::id());
         let dir = std::env::temp_dir().join(&name);
@@ -114,7 +115,7 @@ impl World {
     /// # Errors
     /// When this program cannot be found.
     pub fn failing(&self, rules: &[filter::Rule], words: &[&str]) -> Result<Vec<OsString>> {
-        let mut all = vec![std::env::current_exe()?.into_os_string()];
+        let mut all: Vec<OsString> = vec![own_path()?.into()];
         for rule in rules {
             let text = format!("{}={}", rule.call, crate::errno::name(rule.errno));
             all.extend(["--fail".into(), text.into()]);
@@ -244,7 +245,8 @@ pub fn output(command: &[OsString]) -> Result<Done> {
         .stdin(Stdio::null())
         .stdout(out.try_clone()?)
         .stderr(err.try_clone()?)
-        .spawn()?;
+        .spawn()
+        .map_err(|error| format!("run {}: {error}", program.display()))?;
     let until = Instant::now() + HANGS;
     let status = loop {
         match child.try_wait()? {
