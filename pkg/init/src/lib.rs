@@ -109,23 +109,36 @@ pub fn main(args: &[&[u8]]) -> ! {
 impl Init {
     /// All steps; the last one does not return.
     fn carry_out(&mut self, program: &Program) -> ! {
-        for cgroup in &program.cgroups {
-            if let Err(failure) = fs::write_all(&Borrowed(*cgroup), b"0").at(Attempt::EnterCgroup) {
-                self.conversation.fail(0, failure);
-                sys_process::exit(1);
-            }
-        }
-        let staged = program.steps.iter().any(|step| matches!(step, Step::Clone { .. }));
+        let is_clone = |step: &Step| matches!(step, Step::Clone { .. });
+        let staged = program.steps.iter().any(is_clone);
         if !staged {
             namespaces::hide_from_ptrace();
+            self.enter_cgroups(program, 0);
         }
         for (index, step) in program.steps.iter().enumerate() {
             if let Err(failure) = self.step(step, program) {
-                self.conversation.fail(index, failure);
-                sys_process::exit(1);
+                self.end(index, failure);
+            }
+            // Not before the clone: a small memory limit has no room for two of us.
+            if staged && is_clone(step) {
+                self.enter_cgroups(program, index);
             }
         }
         sys_process::exit(0)
+    }
+
+    /// Puts this thread into the v1 hierarchies (cgroup-v1/cgroups.rst, "tasks": 0 is the writer).
+    fn enter_cgroups(&self, program: &Program, index: usize) {
+        for cgroup in &program.cgroups {
+            if let Err(failure) = fs::write_all(&Borrowed(*cgroup), b"0").at(Attempt::EnterCgroup) {
+                self.end(index, failure);
+            }
+        }
+    }
+
+    fn end(&self, index: usize, failure: Failure) -> ! {
+        self.conversation.fail(index, failure);
+        sys_process::exit(1)
     }
 
     fn step(&mut self, step: &Step, program: &Program) -> Outcome {
