@@ -6,6 +6,7 @@
 
 use crate::container::Process;
 use crate::error::Error;
+use cofferdam_spec::ConsoleSize;
 use cofferdam_sys::{Errno, Fd, fs, net, process, shim};
 use nix::errno::Errno as NixErrno;
 use nix::libc;
@@ -135,6 +136,12 @@ impl Drop for Terminal {
             let _ = tcsetattr(&own.fd, SetArg::TCSADRAIN, &own.before);
         }
     }
+}
+
+/// The size of this process's own terminal, which a foreground process's terminal has from its first moment on.
+pub fn own_size() -> Option<ConsoleSize> {
+    let (rows, columns) = net::window_size(&cofferdam_sys::Borrowed(Own::find()?.fd.as_raw_fd())).ok()?;
+    Some(ConsoleSize { height: rows.into(), width: columns.into() })
 }
 
 struct Attendance<'a> {

@@ -4,7 +4,7 @@ use super::Context;
 use super::args::{ANY, Grammar, Words, switch, value, values};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, check_terminal};
 use super::run::DETACH;
-use crate::console::Foreground;
+use crate::console::{self, Foreground};
 use crate::container::ExecOptions;
 use crate::error::Error;
 use cofferdam_spec::Process;
@@ -64,6 +64,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     if terminal {
         options.console = Some(foreground.console()?);
         options.foreground = true;
+        options.process.console_size = console::own_size().or(options.process.console_size);
     }
     let child = container.exec(&options)?;
     // The other end must close when init is done with it.

@@ -5,9 +5,9 @@ use super::args::{ANY, Flag, Grammar, Words, switch};
 use super::create::{
     self, BUNDLE, CONFIG, CONSOLE_SOCKET, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS,
 };
-use crate::console::Foreground;
+use crate::console::{self, Foreground};
 use crate::container::{Container, CreateOptions, Process};
-use crate::error::{Error, message};
+use crate::error::{Ending, Error, message};
 use crate::notify::{self, Notify};
 
 pub const DETACH: Flag = switch("detach", "d", "do not wait for the process");
@@ -47,8 +47,19 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     if terminal {
         options.console = Some(foreground.console()?);
         options.foreground = true;
+        let process = options.spec.as_mut().and_then(|spec| spec.process.as_mut());
+        if let (Some(process), Some(size)) = (process, console::own_size()) {
+            process.console_size = Some(size);
+        }
     }
-    let (notify, container, process) = start(context, options)?;
+    let (notify, container, process) = match start(context, options) {
+        // Whoever knows the pid file may end the process a moment before it runs its program: its end like any other.
+        Err(error @ Error::InitDied { end: Ending::Killed(signal), .. }) => {
+            crate::log::fatal(&message(&error));
+            return Ok(128 + signal);
+        }
+        started => started?,
+    };
     let waited_for = notify.is_some();
     let id = container.id().to_owned();
     let status = std::thread::scope(|scope| {
