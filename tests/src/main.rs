@@ -8,6 +8,7 @@
 mod capabilities;
 mod cgroups;
 mod cli;
+mod compare;
 mod console;
 mod crash;
 mod cve;
@@ -58,6 +59,7 @@ const SUBJECTS: &[&[Test]] = &[
     idmap::TESTS,
     errors::TESTS,
     crash::TESTS,
+    compare::TESTS,
 ];
 
 /// Every test.

@@ -118,7 +118,7 @@ fn notify(words: &str) {
     let socket = std::os::unix::net::UnixDatagram::unbound().expect("socket");
     let path = std::env::var_os("NOTIFY_SOCKET").expect("NOTIFY_SOCKET");
     socket.send_to(words.as_bytes(), path).expect("send");
-    std::thread::sleep(std::time::Duration::from_secs(1000));
+    std::thread::sleep(Duration::from_secs(1000));
 }
 
 fn text(path: &str) -> Value {
