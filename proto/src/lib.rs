@@ -22,6 +22,9 @@ pub use generated::cgroups_v2;
 /// `containerd.events`: what happened to a task, and the envelope it travels in.
 pub use generated::events;
 
+/// `containerd.linux.runc`: the same options as containerd 1.x's client sends them to runtime types that it does not know.
+pub use generated::linux_runc_options;
+
 /// `containerd.runc.v1` options: of a runtime, of a checkpoint, and the details of a process.
 pub use generated::runc_options;
 
@@ -50,6 +53,10 @@ pub mod type_url {
     pub const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
     /// `containerd.runc.v1.CheckpointOptions`
     pub const RUNC_CHECKPOINT_OPTIONS: &str = "containerd.runc.v1.CheckpointOptions";
+    /// `containerd.linux.runc.CreateOptions`
+    pub const LINUX_RUNC_CREATE_OPTIONS: &str = "containerd.linux.runc.CreateOptions";
+    /// `containerd.linux.runc.CheckpointOptions`
+    pub const LINUX_RUNC_CHECKPOINT_OPTIONS: &str = "containerd.linux.runc.CheckpointOptions";
     /// `containerd.runc.v1.ProcessDetails`
     pub const RUNC_PROCESS_DETAILS: &str = "containerd.runc.v1.ProcessDetails";
     /// `runtimeoptions.v1.Options`

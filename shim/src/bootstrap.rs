@@ -87,7 +87,7 @@ impl Request {
 }
 
 fn is_options(any: &Any) -> bool {
-    [type_url::RUNC_OPTIONS, type_url::RUNTIME_OPTIONS]
+    [type_url::RUNC_OPTIONS, type_url::RUNTIME_OPTIONS, type_url::LINUX_RUNC_CREATE_OPTIONS]
         .iter()
         .any(|name| type_url::names(&any.type_url, name))
 }

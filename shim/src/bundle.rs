@@ -19,6 +19,18 @@ struct Linux {
     namespaces: Option<Vec<Namespace>>,
     #[serde(default)]
     cgroups_path: Option<String>,
+    #[serde(default)]
+    uid_mappings: Option<Vec<Mapping>>,
+    #[serde(default)]
+    gid_mappings: Option<Vec<Mapping>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Mapping {
+    #[serde(rename = "containerID")]
+    container: u32,
+    #[serde(rename = "hostID")]
+    host: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -54,6 +66,19 @@ impl Config {
         })
     }
 
+    /// Who the container's root is on the host, user and group: 0 and 0 without a user namespace.
+    pub fn root_owner(&self) -> (u32, u32) {
+        let root_of = |mappings: Option<&Vec<Mapping>>| {
+            let root = mappings.and_then(|mappings| mappings.iter().find(|mapping| mapping.container == 0));
+            root.map_or(0, |mapping| mapping.host)
+        };
+        let linux = self.linux.as_ref();
+        (
+            root_of(linux.and_then(|linux| linux.uid_mappings.as_ref())),
+            root_of(linux.and_then(|linux| linux.gid_mappings.as_ref())),
+        )
+    }
+
     /// Whether the cgroup is named as systemd's driver wants it: `slice:prefix:name`.
     pub fn names_a_systemd_cgroup(&self) -> bool {
         let path = self.linux.as_ref().and_then(|linux| linux.cgroups_path.as_deref()).unwrap_or_default();
@@ -67,6 +92,14 @@ mod tests {
 
     fn config(text: &str) -> Config {
         serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn root_is_who_the_mappings_say() {
+        assert_eq!(config("{}").root_owner(), (0, 0));
+        let mapped = r#"{"linux":{"uidMappings":[{"containerID":1,"hostID":5,"size":9},{"containerID":0,"hostID":7,"size":1}],
+            "gidMappings":[{"containerID":0,"hostID":8,"size":65536}]}}"#;
+        assert_eq!(config(mapped).root_owner(), (7, 8));
     }
 
     #[test]

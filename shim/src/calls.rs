@@ -7,7 +7,7 @@ use crate::{
     bundle::Config,
     cgroup::Cgroup,
     metrics, oom,
-    options::Options,
+    options::{self, Options},
     publisher::{Topic, timestamp},
     rootfs,
     runtime::{self, Engine, Failure, Restore, Started, Stdio},
@@ -660,18 +660,7 @@ impl Shim {
     }
 
     fn checkpoint(&mut self, call: Call, request: task::CheckpointTaskRequest) {
-        let options = match request.options.as_ref() {
-            None => Ok(runc_options::CheckpointOptions::default()),
-            Some(any)
-                if any.type_url.is_empty()
-                    || type_url::names(&any.type_url, type_url::RUNC_CHECKPOINT_OPTIONS) =>
-            {
-                runc_options::CheckpointOptions::parse_from_bytes(&any.value)
-                    .map_err(|error| error.to_string())
-            }
-            Some(any) => Err(format!("checkpoint options of type {:?} are not supported", any.type_url)),
-        };
-        let options = match options {
+        let options = match options::of_checkpoint(request.options.as_ref()) {
             Ok(options) => options,
             Err(error) => return self.answer(call, Err::<Empty, _>(Status::invalid_argument(error))),
         };
@@ -961,7 +950,12 @@ fn make_container(request: &task::CreateTaskRequest, namespace: &str) -> Done<Ma
         stderr: request.stderr.clone(),
         terminal: request.terminal,
     };
-    let owner = Owner { uid: options.io_uid, gid: options.io_gid, id: &request.id, namespace };
+    // Engines tell the owner of pipes to io.containerd.runc.v2 alone, but a remapped root must be able to open its /dev/stdout, too.
+    let io_owner = match (options.io_uid, options.io_gid) {
+        (0, 0) => config.root_owner(),
+        owner => owner,
+    };
+    let owner = Owner { uid: io_owner.0, gid: io_owner.1, id: &request.id, namespace };
     let (stdio, ends) = paths
         .open(&owner)
         .map_err(|error| Status::unknown(format!("failed to create init process I/O: {error}")))?;
@@ -978,7 +972,7 @@ fn make_container(request: &task::CreateTaskRequest, namespace: &str) -> Done<Ma
             oom: None,
             restore: None,
             kept_ends: None,
-            io_owner: (options.io_uid, options.io_gid),
+            io_owner,
             after_exit: None,
         },
         started: None,

@@ -1,8 +1,9 @@
-//! The options of a runtime, in the three shapes in which they come: `containerd.runc.v1.Options`, CRI's
-//! `runtimeoptions.v1.Options` around a TOML table (what CRI sends to every runtime type but `io.containerd.runc.v2`), or none
-//! at all (moby, unless asked).
+//! The options of a runtime, in the four shapes in which they come: `containerd.runc.v1.Options`, CRI's
+//! `runtimeoptions.v1.Options` around a TOML table (what CRI sends to every runtime type but `io.containerd.runc.v2`),
+//! `containerd.linux.runc.CreateOptions` (what the client of containerd 1.x makes of `ctr run --no-pivot` or `--uidmap`, for every
+//! type but that one), or none at all (moby, unless asked).
 
-use cofferdam_proto::{Any, Message, runc_options, runtime_options, type_url};
+use cofferdam_proto::{Any, Message, linux_runc_options, runc_options, runtime_options, type_url};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -41,6 +42,9 @@ pub struct Options {
     /// Where CRIU works.
     #[serde(skip_serializing_if = "is_default")]
     pub criu_work_path: String,
+    /// They came in a message that cannot say who makes the cgroups. Of no use once a container is there, so not written.
+    #[serde(skip)]
+    pub driver_is_open: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -65,6 +69,10 @@ impl Options {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Options::default()) };
         if type_url::names(&any.type_url, type_url::RUNC_OPTIONS) {
             let options = runc_options::Options::parse_from_bytes(&any.value);
+            return Ok(options.map_err(|error| format!("unmarshal {}: {error}", any.type_url))?.into());
+        }
+        if type_url::names(&any.type_url, type_url::LINUX_RUNC_CREATE_OPTIONS) {
+            let options = linux_runc_options::CreateOptions::parse_from_bytes(&any.value);
             return Ok(options.map_err(|error| format!("unmarshal {}: {error}", any.type_url))?.into());
         }
         if type_url::names(&any.type_url, type_url::RUNTIME_OPTIONS) {
@@ -126,6 +134,11 @@ impl Options {
         Ok(())
     }
 
+    /// Whether nothing here says who makes the cgroups.
+    pub fn leave_the_driver_open(&self) -> bool {
+        self.driver_is_open || *self == Options::default()
+    }
+
     /// Writes `options.json`, and `runtime`, which older shims read, into the bundle.
     pub fn save(&self, bundle: &Path) -> std::io::Result<()> {
         write_private(&bundle.join(FILE), &serde_json::to_vec(self)?)?;
@@ -175,8 +188,56 @@ impl From<runc_options::Options> for Options {
             systemd_cgroup: options.systemd_cgroup,
             criu_image_path: options.criu_image_path,
             criu_work_path: options.criu_work_path,
+            driver_is_open: false,
         }
     }
+}
+
+impl From<linux_runc_options::CreateOptions> for Options {
+    fn from(options: linux_runc_options::CreateOptions) -> Options {
+        Options {
+            no_pivot_root: options.no_pivot_root,
+            no_new_keyring: options.no_new_keyring,
+            shim_cgroup: options.shim_cgroup,
+            io_uid: options.io_uid,
+            io_gid: options.io_gid,
+            criu_image_path: options.criu_image_path,
+            criu_work_path: options.criu_work_path,
+            driver_is_open: true,
+            ..Options::default()
+        }
+    }
+}
+
+/// The options of a checkpoint, in either shape; none means defaults.
+///
+/// # Errors
+/// A sentence that names what is not understood.
+pub fn of_checkpoint(any: Option<&Any>) -> Result<runc_options::CheckpointOptions, String> {
+    let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+        return Ok(runc_options::CheckpointOptions::default());
+    };
+    if type_url::names(&any.type_url, type_url::RUNC_CHECKPOINT_OPTIONS) {
+        return runc_options::CheckpointOptions::parse_from_bytes(&any.value)
+            .map_err(|error| format!("unmarshal {}: {error}", any.type_url));
+    }
+    if type_url::names(&any.type_url, type_url::LINUX_RUNC_CHECKPOINT_OPTIONS) {
+        let options = linux_runc_options::CheckpointOptions::parse_from_bytes(&any.value)
+            .map_err(|error| format!("unmarshal {}: {error}", any.type_url))?;
+        return Ok(runc_options::CheckpointOptions {
+            exit: options.exit,
+            open_tcp: options.open_tcp,
+            external_unix_sockets: options.external_unix_sockets,
+            terminal: options.terminal,
+            file_locks: options.file_locks,
+            empty_namespaces: options.empty_namespaces,
+            cgroups_mode: options.cgroups_mode,
+            work_path: options.work_path,
+            image_path: options.image_path,
+            ..Default::default()
+        });
+    }
+    Err(format!("checkpoint options of type {:?} are not supported", any.type_url))
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -283,6 +344,51 @@ mod tests {
             ..Options::default()
         };
         assert_eq!(Options::from_any(Some(&any("runtimeoptions.v1.Options", &message))), Ok(expected));
+    }
+
+    #[test]
+    fn the_old_client_s_options_are_read() {
+        let message = linux_runc_options::CreateOptions {
+            no_pivot_root: true,
+            io_uid: 7,
+            io_gid: 8,
+            shim_cgroup: "/s".into(),
+            ..Default::default()
+        };
+        let options = Options::from_any(Some(&any("containerd.linux.runc.CreateOptions", &message))).unwrap();
+        assert!(options.leave_the_driver_open());
+        let expected = Options {
+            no_pivot_root: true,
+            io_uid: 7,
+            io_gid: 8,
+            shim_cgroup: "/s".into(),
+            driver_is_open: true,
+            ..Options::default()
+        };
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn a_checkpoint_s_options_are_read_in_both_shapes() {
+        let new = runc_options::CheckpointOptions {
+            exit: true,
+            image_path: "/i".into(),
+            work_path: "/w".into(),
+            ..Default::default()
+        };
+        let old = linux_runc_options::CheckpointOptions {
+            exit: true,
+            image_path: "/i".into(),
+            work_path: "/w".into(),
+            ..Default::default()
+        };
+        assert_eq!(of_checkpoint(Some(&any("containerd.runc.v1.CheckpointOptions", &new))), Ok(new.clone()));
+        assert_eq!(of_checkpoint(Some(&any("containerd.linux.runc.CheckpointOptions", &old))), Ok(new));
+        assert_eq!(of_checkpoint(None), Ok(runc_options::CheckpointOptions::default()));
+        assert_eq!(
+            of_checkpoint(Some(&any("x.Options", &old))).unwrap_err(),
+            "checkpoint options of type \"x.Options\" are not supported"
+        );
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub trait Engine: Send + Sync {
 /// says who makes the cgroups, the form of the container's own cgroupsPath does.
 pub fn engine(options: &Options, namespace: &str, config: Option<&Config>) -> Arc<dyn Engine> {
     let systemd_cgroup = options.systemd_cgroup
-        || (*options == Options::default() && config.is_some_and(Config::names_a_systemd_cgroup));
+        || (options.leave_the_driver_open() && config.is_some_and(Config::names_a_systemd_cgroup));
     if options.binary_name.is_empty() {
         Arc::new(library::Library::new(options, namespace, systemd_cgroup))
     } else {
