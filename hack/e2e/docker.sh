@@ -913,6 +913,7 @@ step_user_namespace_remap() { # limit 180 core
   docker load -q -i "${TESTBED_IMAGE:-/var/lib/busybox-image.tar}"
   same "0 300000 65536" "$(docker run --rm busybox cat /proc/self/uid_map | xargs)"
   exits 7 docker run --rm busybox sh -c 'exit 7'
+  same opened "$(docker run --rm busybox sh -c 'echo opened >/dev/stdout')"
   docker run -d --name e2e -v /data busybox sh -c 'touch /data/x; sleep 100'
   same 300000 "$(awk '/^Uid/ {print $2}' "/proc/$(inspect e2e '{{.State.Pid}}')/status")"
   same 0 "$(docker exec e2e id -u)"
