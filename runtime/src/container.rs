@@ -9,7 +9,7 @@ use crate::launch::Launched;
 use crate::state::{self, Home, Liveness, Root, State, Status, Summary};
 use crate::{create, exec, hooks, start};
 use cofferdam_cgroup::{Cgroup, Driver};
-use cofferdam_plan::ExecTarget;
+use cofferdam_plan::{ExecTarget, Host};
 use cofferdam_spec::{Process as ProcessSpec, Spec};
 use cofferdam_step::{Namespace, Step};
 use cofferdam_sys::{Errno, process};
@@ -54,6 +54,50 @@ fn is_zero(number: &usize) -> bool {
 /// A container's state file.
 pub type Saved = State<Cgroup, Kept>;
 
+/// `--rootless`: whether a container can do without a cgroup that may not be made, and asks systemd for the user's manager.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Rootless {
+    /// For whoever is not root of the machine.
+    #[default]
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
+impl Rootless {
+    /// What it means on this machine, by runc's rules (`shouldUseRootlessCgroupManager`).
+    pub fn on(self, host: &Host, systemd_cgroup: bool) -> bool {
+        match self {
+            Rootless::Yes => true,
+            Rootless::No => false,
+            Rootless::Auto if host.euid != 0 => true,
+            Rootless::Auto if !host.user_namespace => false,
+            // Root of a user namespace: systemd can be the namespace's own, or that of the user who made it.
+            Rootless::Auto if systemd_cgroup => owner_of_session(host) != 0,
+            Rootless::Auto => true,
+        }
+    }
+}
+
+/// Whose session this is, as the host numbers users: by the cgroup, which systemd names after the user, or in a cgroup namespace by
+/// the place of the user's sockets. 0 where nothing tells.
+fn owner_of_session(host: &Host) -> u32 {
+    let by_cgroup = host.cgroup.unified().and_then(|unified| {
+        unified.own_path.split('/').find_map(|part| part.strip_prefix("user-")?.strip_suffix(".slice"))
+    });
+    let variable = |name| std::env::var(name).ok();
+    let by_socket = || {
+        let places = [variable("DBUS_SESSION_BUS_ADDRESS"), variable("XDG_RUNTIME_DIR")];
+        places.into_iter().flatten().find_map(|place| {
+            let (_, rest) = place.split_once("/run/user/")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        })
+    };
+    by_cgroup.and_then(|uid| uid.parse().ok()).or_else(by_socket).unwrap_or(0)
+}
+
 /// What [`Store::create`] is told besides config.json.
 #[derive(Debug, Default)]
 pub struct CreateOptions {
@@ -83,8 +127,8 @@ pub struct CreateOptions {
     pub preserve_fds: u32,
     /// `--systemd-cgroup`
     pub systemd_cgroup: bool,
-    /// Forgives cgroup errors.
-    pub rootless: bool,
+    /// `--rootless`
+    pub rootless: Rootless,
     /// What becomes stdin, stdout and stderr; none keeps the caller's.
     pub stdio: Option<[OwnedFd; 3]>,
 }

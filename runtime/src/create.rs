@@ -26,13 +26,14 @@ pub(crate) fn create(
     launch::check_preserved(options.preserve_fds)?;
     let probe = Host::probe(&cofferdam_plan::needs(spec));
     let host = probe.map_err(|error| Error::call("look at this machine", error))?;
-    let plan_options = plan_options(options);
+    let plan_options = plan_options(options, &host);
     let plan = cofferdam_plan::compile(spec, &host, &plan_options)?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
     let target = ExecTarget::of(spec, &host, &plan_options, &plan)?;
-    let saved = first_state(spec, options, &plan, target)?;
+    let mut saved = first_state(spec, options, &plan, target)?;
+    saved.exec.rootless = plan_options.rootless;
     // Behind this nothing may fail without giving the id back.
     let home = root.reserve(&options.id)?;
     let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
@@ -53,7 +54,7 @@ pub(crate) fn create(
 }
 
 /// The command line's part of a plan.
-pub fn plan_options(options: &CreateOptions) -> Options {
+pub fn plan_options(options: &CreateOptions, host: &Host) -> Options {
     Options {
         id: options.id.clone(),
         bundle: options.bundle.to_string_lossy().into_owned(),
@@ -61,7 +62,7 @@ pub fn plan_options(options: &CreateOptions) -> Options {
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
         systemd_cgroup: options.systemd_cgroup,
-        rootless: options.rootless,
+        rootless: options.rootless.on(host, options.systemd_cgroup),
         run: options.run,
         console: options.console.is_some() || options.console_socket.is_some(),
         foreground: options.foreground,
@@ -97,7 +98,7 @@ fn first_state(
             process: exec_defaults(spec),
             late: if options.run { Vec::new() } else { late_steps(plan) },
             steps: plan.init.len(),
-            rootless: options.rootless,
+            rootless: false,
             systemd: options.systemd_cgroup,
         },
         hooks: LateHooks { poststart: spec.hooks.poststart.clone(), poststop: spec.hooks.poststop.clone() },
@@ -152,7 +153,7 @@ impl Creation<'_> {
             plan: self.plan,
             given,
             stdio: self.options.stdio.as_ref().map(|fds| fds.each_ref().map(|fd| fd.as_raw_fd())),
-            rootless: self.options.rootless,
+            rootless: self.saved.exec.rootless,
             join: None,
             preserve_fds: self.options.preserve_fds,
         };

@@ -51,7 +51,8 @@ pub fn kind(name: &str) -> &'static str {
 
 type Failed = (HookFailure, String);
 
-fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
+/// Runs one program as a hook, with `state` on stdin; its failure with the end of what it wrote.
+pub(crate) fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
     let not_started = |errno: i32| (HookFailure::NotStarted(errno), String::new());
     let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
     let args = Strings::new(args).map_err(|errno| not_started(errno.0))?;

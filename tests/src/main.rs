@@ -27,6 +27,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod rootless;
 mod seccomp;
 mod sockets;
 mod sysctl;
@@ -57,6 +58,7 @@ const SUBJECTS: &[&[Test]] = &[
     cli::TESTS,
     cgroups::TESTS,
     idmap::TESTS,
+    rootless::TESTS,
     errors::TESTS,
     crash::TESTS,
     compare::TESTS,

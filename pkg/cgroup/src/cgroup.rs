@@ -163,6 +163,9 @@ impl Cgroup {
     ///
     /// When `cgroup.procs` cannot be read, above all because the cgroup is gone.
     pub fn pids(&self, recursive: bool) -> Result<Vec<i32>, CgroupError> {
+        if self.dirs.is_empty() {
+            return Err(CgroupError::NotConfigured { what: "list processes" });
+        }
         let mut pids = Vec::new();
         collect(self.main_path(), recursive, &mut pids)?;
         Ok(pids)

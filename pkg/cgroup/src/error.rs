@@ -43,10 +43,22 @@ pub enum CgroupError {
         tries: u32,
     },
     /// A controller that is needed has no directory: its hierarchy is not mounted, or could not be entered.
-    #[error("cannot use the {controller} controller: the container has no cgroup in its hierarchy")]
+    #[error("cannot set {controller} limit: container could not join or create cgroup")]
     NoController {
         /// Name of the controller.
         controller: String,
+    },
+    /// Something that needs a cgroup, of a rootless container that has none.
+    #[error("cannot {what}: cgroups not configured for container")]
+    NotConfigured {
+        /// What was to be done.
+        what: &'static str,
+    },
+    /// A rootless caller may not make a v2 cgroup, and needs it.
+    #[error("rootless needs no limits + no cgrouppath when no permission is granted for cgroups")]
+    NotGranted {
+        /// What was not permitted.
+        source: Box<CgroupError>,
     },
     /// On v2 a cgroup can be unable to hold what the container needs because of its place in the tree.
     #[error("cannot enter cgroup {path} with domain controllers: it is {state}")]

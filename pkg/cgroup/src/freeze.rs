@@ -23,7 +23,7 @@ impl Cgroup {
     /// When there is no freezer, or the processes do not stop within some seconds. The cgroup is then thawed again,
     /// so that it is not left half frozen.
     pub fn freeze(&self) -> Result<(), CgroupError> {
-        let path = self.need("freezer")?;
+        let path = self.path("freezer").ok_or(CgroupError::NotConfigured { what: "toggle freezer" })?;
         let result = if self.version == Version::V2 { freeze_v2(path) } else { freeze_v1(path) };
         if result.is_err() {
             let _ = self.thaw();

@@ -38,7 +38,8 @@ use crate::{apply, cpuset, delegate, device_filter, enable, file};
 /// How a cgroup is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
-    /// `--rootless`: a hierarchy in which nothing may be created is left out, as long as config.json names no path;
+    /// `--rootless`: a hierarchy in which nothing may be created is left out, as long as config.json names no path or it is a
+    /// named one;
     /// a limit in it is then an error. Device rules that cannot be set are no error.
     pub rootless: bool,
     /// The host's user that is to own the container's v2 cgroup, so that it can make sub-cgroups: for a private cgroup
@@ -154,9 +155,12 @@ impl Prepared<'_> {
                 if cloned_into && dir.is_unified() {
                     continue;
                 }
-                match join(&dir.path, child) {
-                    Err(error) if self.may_do_without(&error) => left.push(index),
-                    result => result?,
+                match (join(&dir.path, child), self.placed(&dir.path)) {
+                    (Err(error), Some(place)) if self.may_do_without(place, &error) => {
+                        self.check_not_needed(place, error)?;
+                        left.push(index);
+                    }
+                    (result, _) => result?,
                 }
             }
             for index in left.into_iter().rev() {
@@ -197,7 +201,7 @@ impl Prepared<'_> {
     fn prepare_dirs(&mut self) -> Result<(), CgroupError> {
         for dir in &self.placement.dirs {
             match self.make(dir) {
-                Err(error) if self.may_do_without(&error) => {}
+                Err(error) if self.may_do_without(dir, &error) => self.check_not_needed(dir, error)?,
                 result => result?,
             }
         }
@@ -231,9 +235,25 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    /// Rootless containers do without hierarchies in which they may not do anything, unless config.json names a path.
-    fn may_do_without(&self, error: &CgroupError) -> bool {
-        self.options.rootless && !self.placement.explicit && error.is_permission()
+    /// Rootless containers do without hierarchies in which they may not do anything, unless config.json names a path. What
+    /// limits nothing is left out in any case: a named hierarchy, and v2 beside v1.
+    fn may_do_without(&self, dir: &Dir, error: &CgroupError) -> bool {
+        let named = dir.controllers.iter().any(|controller| controller.starts_with("name="));
+        let beside = dir.controllers.is_empty() && self.placement.version == Version::Hybrid;
+        self.options.rootless && (named || beside || !self.placement.explicit) && error.is_permission()
+    }
+
+    /// A v2 cgroup that cannot be had is an error where it is to hold limits; of a v1 hierarchy the limit itself says so.
+    fn check_not_needed(&self, dir: &Dir, error: CgroupError) -> Result<(), CgroupError> {
+        if self.placement.version == Version::V2 && !self.settings.writes.is_empty() {
+            return Err(CgroupError::NotGranted { source: Box::new(error) });
+        }
+        tracing::debug!(%error, path = dir.path, "rootless: no cgroup");
+        Ok(())
+    }
+
+    fn placed(&self, path: &str) -> Option<&Dir> {
+        self.placement.dirs.iter().find(|dir| dir.path == path)
     }
 
     // As runc: one hierarchy stands for all as to processes, the freezer is asked in any case.

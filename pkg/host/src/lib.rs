@@ -55,6 +55,9 @@ pub struct Host {
     pub egid: u32,
     /// The runtime is itself in a user namespace that does not map everything: no device nodes, locked mount flags.
     pub user_namespace: bool,
+    /// That user namespace denies setgroups(2), and so does every one below it.
+    #[serde(default)]
+    pub setgroups_denied: bool,
     /// AppArmor is enabled; false when nobody asked.
     pub apparmor: bool,
     /// SELinux is enabled; false when nobody asked.
@@ -75,11 +78,13 @@ impl Host {
     /// When /proc cannot be read or no cgroup hierarchy is found, with the path in the message.
     pub fn probe(needs: &Needs) -> io::Result<Host> {
         let kernel = kernel_version()?;
+        let user_namespace = !maps_everything(&read("/proc/self/uid_map")?);
         Ok(Host {
             kernel,
             euid: nix::unistd::geteuid().as_raw(),
             egid: nix::unistd::getegid().as_raw(),
-            user_namespace: !maps_everything(&read("/proc/self/uid_map")?),
+            user_namespace,
+            setgroups_denied: user_namespace && read("/proc/self/setgroups")?.trim() == "deny",
             apparmor: needs.apparmor && apparmor_enabled(),
             selinux: needs.selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),

@@ -30,6 +30,10 @@ impl Init {
         let outcome = match (self.mount_one(mount), &mount.or_else) {
             // EBUSY is what cgroup2 says to a second mount with other options.
             (Err(Failure { errno: Errno::EPERM | Errno::EBUSY, .. }), Some(other)) => self.mount(other),
+            // A rootless container's cgroup that could not be made.
+            (Err(Failure { errno: Errno::ENOENT, attempt: Attempt::OpenTree, .. }), Some(other)) => {
+                self.mount(other)
+            }
             (outcome, _) => outcome,
         };
         self.parents.covered(mount.destination.as_bytes());

@@ -43,7 +43,7 @@ impl ExecTarget {
             namespaces: Namespace::ALL.into_iter().filter(|kind| wanted.has(*kind)).collect(),
             uid_mappings: ids.uid,
             gid_mappings: ids.gid,
-            deny_setgroups: ids.deny_setgroups,
+            deny_setgroups: ids.deny_setgroups || ids.setgroups_denied,
             seccomp: Filter::of(spec, plan),
             personality: spec.linux.personality.as_ref().map(|personality| personality.domain.clone()),
             no_new_keyring: options.no_new_keyring,
@@ -88,6 +88,7 @@ fn compile_inner(
         uid: container.uid_mappings.clone(),
         gid: container.gid_mappings.clone(),
         deny_setgroups: container.deny_setgroups,
+        setgroups_denied: false,
         user_namespace,
         joined: None,
     };

@@ -13,6 +13,8 @@ pub(crate) struct Ids {
     pub gid: Vec<IdMapping>,
     /// An unprivileged caller may write its gid_map only when setgroups is denied.
     pub deny_setgroups: bool,
+    /// setgroups is denied to whatever runs here: the groups stay as they are.
+    pub setgroups_denied: bool,
     /// The container has a user namespace.
     pub user_namespace: bool,
     /// The path of a user namespace that is joined.
@@ -28,6 +30,7 @@ impl Ids {
             uid: spec.linux.uid_mappings.clone(),
             gid: spec.linux.gid_mappings.clone(),
             deny_setgroups: host.euid != 0 && maps_one(&spec.linux.gid_mappings, host.egid),
+            setgroups_denied: host.setgroups_denied,
             user_namespace: wanted.has(Namespace::User),
             joined,
         };

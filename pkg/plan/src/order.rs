@@ -23,6 +23,10 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     check_no_pivot(spec, options)?;
     let wanted = Wanted::of(spec)?;
     let ids = Ids::of(spec, host, options, &wanted)?;
+    if ids.setgroups_denied && !process.user.additional_gids.is_empty() {
+        let text = "config.json /process/user/additionalGids: this user namespace denies setgroups, so they stay as they are";
+        draft.warnings.push(text.to_owned());
+    }
 
     let placement = cgroup::prepare(&mut draft, spec, host, options, &wanted, &ids)?;
     let context = Context { spec, host, options, wanted: &wanted, ids: &ids, placement: &placement };

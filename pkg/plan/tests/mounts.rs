@@ -321,6 +321,35 @@ fn without_privileges_the_trees_are_opened_inside() {
 }
 
 #[test]
+fn a_rootless_cgroup_that_is_not_there_has_something_in_its_place() {
+    let options = Options { rootless: true, ..support::options() };
+    let entry =
+        json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro"]});
+    let change = || userns(json!({"mounts": [entry.clone()]}));
+    let bind = |source: &Source| match source {
+        Source::Bind { path, .. } => path.clone(),
+        other => panic!("{other:?}"),
+    };
+    // v1: the caller's own, as read-only.
+    let plan = support::attempt(change(), &Host { euid: 1000, egid: 1000, ..v1() }, &options).unwrap();
+    let memory =
+        mounts(&plan).into_iter().find(|mount| mount.destination == "/sys/fs/cgroup/memory").unwrap();
+    assert_eq!(bind(&memory.source), "/sys/fs/cgroup/memory/c1");
+    let own = memory.or_else.as_ref().unwrap();
+    assert_eq!((bind(&own.source), own.attributes), ("/sys/fs/cgroup/memory".to_owned(), memory.attributes));
+    // v2: its own by a bind, or nothing at all.
+    let plan = support::attempt(change(), &rootless(), &options).unwrap();
+    let first = mounts(&plan).remove(0);
+    let bound = first.or_else.as_ref().unwrap();
+    assert_eq!(bind(&bound.source), "/sys/fs/cgroup");
+    let nothing = bound.or_else.as_ref().unwrap();
+    assert!(matches!(&nothing.source, Source::New { fstype, .. } if fstype == "tmpfs"));
+    // Root's containers have a cgroup, or fail.
+    let plan = support::plan(change(), &v1());
+    assert!(mounts(&plan).iter().all(|mount| mount.or_else.is_none()));
+}
+
+#[test]
 fn an_idmapped_mount_is_mapped_on_the_side_that_can() {
     let own = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
     let entry = json!({

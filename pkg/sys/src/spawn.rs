@@ -73,9 +73,9 @@ pub fn spawn(spawn: &Spawn) -> Result<Spawned> {
     let mut result =
         crate::call::check(unsafe { clone_child(&args, size_of::<CloneArgs>(), &raw const shared) });
     let mut in_cgroup = spawn.cgroup.is_some();
-    // A cgroup that holds no processes (it has controllers enabled for its children, or is threaded) takes no child: the caller
-    // knows another one.
-    if in_cgroup && matches!(result, Err(Errno::EBUSY | Errno::EOPNOTSUPP)) {
+    // A cgroup that holds no processes (it has controllers enabled for its children, or is threaded) takes no child, nor does one
+    // of another part of the tree take an ordinary user's: the caller knows another one, or what to say.
+    if in_cgroup && matches!(result, Err(Errno::EBUSY | Errno::EOPNOTSUPP | Errno::EACCES)) {
         in_cgroup = false;
         args.flags &= !CLONE_INTO_CGROUP;
         // SAFETY: as above.

@@ -87,7 +87,7 @@ pub fn options(context: &Context, said: &Words) -> Result<CreateOptions, Error> 
         no_new_keyring: said.on("no-new-keyring"),
         preserve_fds: inherited,
         systemd_cgroup: context.systemd_cgroup,
-        rootless: context.forgives_cgroups(),
+        rootless: context.rootless,
         ..CreateOptions::default()
     })
 }

@@ -24,7 +24,7 @@ mod table;
 mod update;
 mod words;
 
-use crate::container::Store;
+use crate::container::{Rootless, Store};
 use crate::error::{Error, message};
 use crate::log::{self, Format, Log};
 use crate::state::Root;
@@ -112,8 +112,8 @@ pub struct Context {
     explicit_root: bool,
     /// `--systemd-cgroup`
     pub systemd_cgroup: bool,
-    /// `--rootless`; none is `auto`.
-    rootless: Option<bool>,
+    /// `--rootless`
+    pub rootless: Rootless,
 }
 
 impl Context {
@@ -133,18 +133,13 @@ impl Context {
             Some(other) => return Err(Error::Usage(format!("invalid cgroup manager {other:?}"))),
         };
         let rootless = match said.text("rootless")? {
-            None | Some("auto") => None,
-            Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Some(true),
-            Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Some(false),
+            None | Some("auto") => Rootless::Auto,
+            Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Rootless::Yes,
+            Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Rootless::No,
             Some(other) => return Err(Error::Usage(format!("invalid value {other:?} for --rootless"))),
         };
         let explicit_root = said.value("root").is_some();
         Ok(Context { program, root, explicit_root, systemd_cgroup: manager, rootless })
-    }
-
-    /// Whether a cgroup that may not be made is forgiven: `auto` does so for whoever is not root of the machine.
-    pub fn forgives_cgroups(&self) -> bool {
-        self.rootless.unwrap_or_else(|| !nix::unistd::geteuid().is_root() || in_user_namespace())
     }
 
     /// The containers.

@@ -5,7 +5,7 @@ use super::create::{self, BUNDLE, CONFIG, NO_NEW_KEYRING, NO_PIVOT, PRESERVE_FDS
 use super::{Context, say};
 use crate::create::plan_options;
 use crate::error::Error;
-use cofferdam_plan::Host;
+use cofferdam_plan::{Host, Options};
 use std::ffi::OsString;
 
 pub static GRAMMAR: Grammar = Grammar {
@@ -33,12 +33,12 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     }
     let mut options = create::options(context, &said)?;
     options.run = said.on("run");
-    let mut plan_options = plan_options(&options);
-    // Somebody would hold the terminal.
-    plan_options.console = create::terminal(&options);
-    let Some(spec) = options.spec else { return Err(Error::usage("there is no config.json")) };
+    let console = create::terminal(&options);
+    let Some(spec) = options.spec.take() else { return Err(Error::usage("there is no config.json")) };
     let host = Host::probe(&cofferdam_plan::needs(&spec))
         .map_err(|error| Error::call("look at this machine", error))?;
+    // Somebody would hold the terminal.
+    let plan_options = Options { console, ..plan_options(&options, &host) };
     let plan = cofferdam_plan::compile(&spec, &host, &plan_options)?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");

@@ -5,6 +5,7 @@
 
 mod conditions;
 mod conversation;
+mod ids;
 mod image;
 pub mod road;
 mod slots;
@@ -13,7 +14,7 @@ use crate::error::{Ending, Error};
 use crate::report::StepFailed;
 use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
 use cofferdam_plan::{HostStep, Plan};
-use cofferdam_spec::{Hook, IdMapping};
+use cofferdam_spec::Hook;
 use cofferdam_step::{Barrier, Program, Report, ReportKind, Step};
 use cofferdam_sys::{AsFd as _, Fd, Raw, process};
 use nix::libc;
@@ -138,7 +139,7 @@ impl<'a> Journey<'a> {
             HostStep::Spawn => self.spawn(),
             HostStep::EnterCgroup => self.enter_cgroup(),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
-                map_ids(self.traveller()?.pid, uid, gid, *deny_setgroups)
+                ids::map(self.traveller()?.pid, uid, gid, *deny_setgroups)
             }
             HostStep::SetOomScoreAdj { value } => {
                 let path = format!("/proc/{}/oom_score_adj", self.traveller()?.pid);
@@ -356,22 +357,6 @@ fn ending(pid: i32) -> Ending {
         Ok(Some(status)) => Ending::Exited(libc::WEXITSTATUS(status)),
         _ => Ending::Unknown,
     }
-}
-
-/// Writes the maps of a process that waits for them.
-fn map_ids(pid: i32, uid: &[IdMapping], gid: &[IdMapping], deny_setgroups: bool) -> Result<(), Error> {
-    let write = |name: &str, text: &str| {
-        let path = format!("/proc/{pid}/{name}");
-        std::fs::write(&path, text).map_err(|error| Error::io("write", path, error))
-    };
-    if deny_setgroups {
-        write("setgroups", "deny")?;
-    }
-    for (name, map) in [("gid_map", gid), ("uid_map", uid)] {
-        let lines = map.iter().map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size));
-        write(name, &lines.collect::<String>())?;
-    }
-    Ok(())
 }
 
 /// Kills a process of ours and waits for it.

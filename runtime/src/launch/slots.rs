@@ -1,6 +1,6 @@
 //! What init inherits: each slot of the plan as a descriptor, opened with the host's rights.
 
-use super::map_ids;
+use super::ids;
 use super::road::{self, Departure};
 use crate::error::Error;
 use cofferdam_plan::{IdMap, SlotSource};
@@ -119,7 +119,7 @@ fn user_namespace(map: &IdMap) -> Result<Fd, Error> {
     let traveller = road::depart(&departure, &waits)
         .map_err(|errno| Error::call("make a user namespace for an idmapped mount", errno))?;
     let path = format!("/proc/{}/ns/user", traveller.pid);
-    let opened = map_ids(traveller.pid, uid, gid, false).and_then(|()| {
+    let opened = ids::map(traveller.pid, uid, gid, false).and_then(|()| {
         fs::openat(&Cwd, path.as_bytes(), 0, 0).map_err(|errno| Error::io("open", path, errno))
     });
     traveller.end();

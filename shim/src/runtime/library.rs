@@ -19,7 +19,6 @@ pub struct Library {
     systemd_cgroup: bool,
     no_pivot: bool,
     no_new_keyring: bool,
-    rootless: bool,
 }
 
 impl Library {
@@ -31,7 +30,6 @@ impl Library {
             systemd_cgroup,
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
-            rootless: !nix::unistd::geteuid().is_root(),
         }
     }
 
@@ -85,7 +83,6 @@ impl Engine for Library {
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
             systemd_cgroup: self.systemd_cgroup,
-            rootless: self.rootless,
             stdio: Some(streams.files),
             ..CreateOptions::default()
         };

@@ -164,6 +164,25 @@ impl Bundle {
         self
     }
 
+    /// What `spec --rootless` makes of a config, for [`USER`](super::world::USER): one id, no network of its own, no resources.
+    pub fn rootless(&mut self) -> &mut Bundle {
+        let user = super::world::USER;
+        let map = json!([{"containerID": 0, "hostID": user, "size": 1}]);
+        self.without_namespace("network").namespace("user", None);
+        self.set(json!({"linux": {"uidMappings": map, "gidMappings": map, "resources": null}}));
+        for mount in self.list("/mounts") {
+            if mount["destination"] == "/sys" {
+                *mount = json!({"destination": "/sys", "type": "none", "source": "/sys",
+                    "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]});
+            } else if let Some(options) = mount["options"].as_array_mut() {
+                options.retain(|option| !option.as_str().is_some_and(|option| option.starts_with("gid=")));
+            }
+        }
+        self.own_cgroup = true;
+        chown_tree(&self.dir, user);
+        self
+    }
+
     /// Writes a file of the container.
     pub fn write(&self, path: &str, text: &str) -> PathBuf {
         let file = self.file(path);

@@ -45,7 +45,9 @@ impl<'t> Call<'t> {
             err: call.with_extension("err"),
         };
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let mut all = vec![text(&runtime.path), "--root".into(), text(&t.state_dir())];
+        let (front, program) = t.caller();
+        let program = if runtime.path == t.runtime.path { program } else { runtime.path.clone() };
+        let mut all = vec![text(&program), "--root".into(), text(&t.state_dir())];
         all.extend(["--log".into(), text(&files.log), "--log-format".into(), "json".into()]);
         if t.systemd {
             all.push("--systemd-cgroup".into());
@@ -54,7 +56,7 @@ impl<'t> Call<'t> {
         Call {
             t,
             words: all,
-            front: Vec::new(),
+            front,
             env: Vec::new(),
             stdin: Stdio::null(),
             files,
@@ -72,7 +74,7 @@ impl<'t> Call<'t> {
 
     /// The call is made by another program, which gets the call's words behind its own.
     pub fn through<S: AsRef<str>>(mut self, front: &[S]) -> Call<'t> {
-        self.front = front.iter().map(|word| word.as_ref().to_owned()).collect();
+        self.front.extend(front.iter().map(|word| word.as_ref().to_owned()));
         self
     }
 

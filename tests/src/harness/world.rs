@@ -84,7 +84,20 @@ pub struct T {
     pub tag: String,
     numbers: Cell<u32>,
     mounts: RefCell<Vec<PathBuf>>,
+    caller: RefCell<Option<Caller>>,
 }
+
+/// Somebody other than root who makes the calls.
+#[derive(Clone)]
+struct Caller {
+    /// Words in front of the call's own.
+    front: Vec<String>,
+    /// A copy of the runtime where everybody can reach it.
+    program: PathBuf,
+}
+
+/// The ordinary user of [`T::as_user`].
+pub const USER: u32 = 4242;
 
 impl T {
     /// A world for one test; its directory is there.
@@ -113,6 +126,40 @@ impl T {
             tag,
             numbers: Cell::new(0),
             mounts: RefCell::new(Vec::new()),
+            caller: RefCell::new(None),
+        }
+    }
+
+    /// From here on an ordinary user makes the calls, [`USER`], who owns the test's directory. `first` is what a shell does
+    /// in front of that, as root.
+    pub fn as_user(&self, first: &str) {
+        let ids = format!("{USER}");
+        let user =
+            ["/usr/bin/setpriv", "--reuid", &ids, "--regid", &ids, "--clear-groups", "--inh-caps=-all"];
+        self.through(first, &user);
+        std::os::unix::fs::chown(&self.dir, Some(USER), Some(USER)).expect("chown");
+    }
+
+    /// From here on the calls are made through this program, behind what a shell does first.
+    pub fn through(&self, first: &str, words: &[&str]) {
+        let script = format!("{first}\nexec \"$@\"");
+        let mut front: Vec<String> =
+            ["/bin/busybox", "sh", "-c", &script, "sh"].iter().map(|word| (*word).to_owned()).collect();
+        front.extend(words.iter().map(|word| (*word).to_owned()));
+        let program = self.path("runtime");
+        std::fs::copy(&self.runtime.path, &program).expect("copy the runtime");
+        for dir in self.dir.ancestors().take(2) {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(dir, mode).expect("chmod");
+        }
+        *self.caller.borrow_mut() = Some(Caller { front, program });
+    }
+
+    /// The words that a call begins with: who makes it, and the runtime.
+    pub fn caller(&self) -> (Vec<String>, PathBuf) {
+        match &*self.caller.borrow() {
+            Some(caller) => (caller.front.clone(), caller.program.clone()),
+            None => (Vec::new(), self.runtime.path.clone()),
         }
     }
 

@@ -75,8 +75,8 @@ impl Bus {
     pub(crate) fn connect(user: bool) -> Result<Bus, CgroupError> {
         let failed = |error: Failure| error.during("connect to systemd");
         if user {
-            let stream = connect_user().map_err(|error| failed(error.into()))?;
-            return Bus::over(stream, false).map_err(failed);
+            let (stream, direct) = connect_user().map_err(|error| failed(error.into()))?;
+            return Bus::over(stream, direct).map_err(failed);
         }
         // systemctl takes the private socket, too, when it is root. It saves the bus daemon's part of the way, and there
         // are hosts without such a daemon.
@@ -307,13 +307,22 @@ impl Bus {
     }
 }
 
-fn connect_user() -> io::Result<UnixStream> {
-    if let Ok(addresses) = std::env::var("DBUS_SESSION_BUS_ADDRESS") {
-        return connect_first(&addresses);
+/// The bus of the user's session, by runc's rules; where there is none, the user's manager itself (the second value).
+fn connect_user() -> io::Result<(UnixStream, bool)> {
+    let variable = |name| std::env::var(name).ok().filter(|value: &String| !value.is_empty());
+    if let Some(addresses) = variable("DBUS_SESSION_BUS_ADDRESS") {
+        return Ok((connect_first(&addresses)?, false));
     }
-    match std::env::var("XDG_RUNTIME_DIR") {
-        Ok(dir) => UnixStream::connect(format!("{dir}/bus")),
-        Err(_) => Err(io::Error::other("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set")),
+    let Some(dir) = variable("XDG_RUNTIME_DIR") else {
+        return Err(io::Error::other("neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR is set"));
+    };
+    match UnixStream::connect(format!("{dir}/bus")) {
+        Ok(stream) => Ok((stream, false)),
+        // A user manager without a bus (no dbus-user-session).
+        Err(error) => match UnixStream::connect(format!("{dir}/systemd/private")) {
+            Ok(stream) => Ok((stream, true)),
+            Err(_) => Err(error),
+        },
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::{Context, HARDENED, Parsed, blank};
 use crate::draft::Draft;
-use cofferdam_cgroup::Version;
+use cofferdam_cgroup::{Hierarchy, Version};
 use cofferdam_step::{Attributes, Create, FsOption, Mount, Namespace, Propagation, Source, Step};
 
 use super::options::{ATTR_RDONLY, MS_RDONLY};
@@ -55,10 +55,12 @@ impl Context<'_> {
         };
         // Linux refuses a new cgroup2 mount to a user namespace that does not own the cgroup namespace (EPERM, EBUSY).
         let or_else = self.has_locked_flags().then(|| {
+            let rootless = self.options.rootless;
             Box::new(Mount {
-                source: self.host_path(draft, &path, false),
+                source: if rootless { bind(&path, false) } else { self.host_path(draft, &path, false) },
                 attributes: parsed.bind_attributes(true),
                 propagation: parsed.propagation.clone(),
+                or_else: rootless.then(|| Box::new(nothing(destination.clone()))),
                 ..blank(destination.clone(), Create::Directory)
             })
         });
@@ -88,7 +90,7 @@ impl Context<'_> {
             let mount = if self.wanted.has(Namespace::Cgroup) {
                 cgroup1_filesystem(path, &hierarchy.controllers, read_only)
             } else {
-                self.cgroup1_bind(draft, path, &hierarchy.controllers, &parsed)
+                self.cgroup1_bind(draft, path, hierarchy, &parsed)
             };
             draft.step(Step::Mount(mount));
             if hierarchy.controllers.len() > 1 {
@@ -122,21 +124,44 @@ impl Context<'_> {
         }
     }
 
-    fn cgroup1_bind(
-        &self,
-        draft: &mut Draft,
-        path: String,
-        controllers: &[String],
-        parsed: &Parsed,
-    ) -> Mount {
-        let dir = self.placement.dirs.iter().find(|dir| dir.controllers == controllers);
+    fn cgroup1_bind(&self, draft: &mut Draft, path: String, hierarchy: &Hierarchy, parsed: &Parsed) -> Mount {
+        let dir = self.placement.dirs.iter().find(|dir| dir.controllers == hierarchy.controllers);
         let source = dir.map(|dir| dir.path.as_str()).unwrap_or_default();
-        Mount {
-            source: self.host_path(draft, source, true),
+        let mount = Mount {
             attributes: parsed.bind_attributes(self.has_locked_flags()),
             propagation: parsed.propagation.clone(),
             ..blank(path, Create::Directory)
+        };
+        if !self.options.rootless {
+            return Mount { source: self.host_path(draft, source, true), ..mount };
         }
+        // Where a rootless caller may not make a cgroup, the container stays in the caller's own.
+        let own = format!("{}{}", hierarchy.mount_point, hierarchy.own_path.trim_end_matches('/'));
+        let own = Mount { source: bind(&own, true), ..mount.clone() };
+        Mount { source: bind(source, true), or_else: Some(Box::new(own)), ..mount }
+    }
+}
+
+/// A bind mount that init makes by itself: only then does it show whether the source is there.
+fn bind(path: &str, recursive: bool) -> Source {
+    Source::Bind { path: path.to_owned(), recursive }
+}
+
+/// An empty, read-only directory: what a rootless container without a cgroup has for one, so that the host's, which come with a
+/// bound /sys, cannot be written (CVE-2023-25809).
+fn nothing(destination: String) -> Mount {
+    let options =
+        ["nr_blocks", "nr_inodes"].map(|key| FsOption { key: key.to_owned(), value: Some("1".to_owned()) });
+    Mount {
+        source: Source::New {
+            fstype: "tmpfs".to_owned(),
+            source: "tmpfs".to_owned(),
+            options: options.to_vec(),
+            flags: MS_RDONLY as u32,
+            inherit_mode: false,
+        },
+        attributes: Attributes { set: HARDENED | ATTR_RDONLY, clear: 0 },
+        ..blank(destination, Create::Directory)
     }
 }
 

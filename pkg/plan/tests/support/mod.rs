@@ -41,6 +41,7 @@ fn host(cgroup: Value) -> Host {
         euid: 0,
         egid: 0,
         user_namespace: false,
+        setgroups_denied: false,
         apparmor: false,
         selinux: false,
         kcore: true,
