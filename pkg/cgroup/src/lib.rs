@@ -12,7 +12,8 @@
 //!
 //! ```text
 //! probe()                                       -> Layout         once; see there for its cost
-//! Cgroup::prepare(placement, settings, options) -> Prepared       before its first process; removed again when dropped
+//! Cgroup::begin(placement, settings, options)   -> Prepared       before its first process; removed again when dropped
+//! Prepared::complete                                              while the process has something else to do
 //! Prepared::{clone_dir, self_entry}                               how the first process gets in most cheaply
 //! Prepared::{enter, entered}                    -> Cgroup         once it is in (systemd: only now there is a unit)
 //! Cgroup::{apply, settle, join, freeze, thaw, kill_all, pids, stats, watch_oom}

@@ -34,6 +34,13 @@ pub struct Dir {
     pub path: String,
 }
 
+impl Dir {
+    /// Whether it lies in the v2 hierarchy.
+    pub fn is_unified(&self) -> bool {
+        self.controllers.is_empty()
+    }
+}
+
 /// The systemd unit of a container.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unit {

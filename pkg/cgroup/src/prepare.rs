@@ -1,18 +1,19 @@
 //! Making a container's cgroup: the part before its first process exists, and the part after.
 //!
 //! ```text
-//! let prepared = Cgroup::prepare(&placement, &settings, &options)?;
+//! let mut prepared = Cgroup::begin(&placement, &settings, &options)?;
 //! let child = clone3(…, cgroup: prepared.clone_dir());   // CLONE_INTO_CGROUP where there is a directory
-//! let cgroup = prepared.enter(child, cloned_into)?;      // before the child goes on
+//! prepared.complete()?;                                  // while the child does something else already
+//! let cgroup = prepared.enter(child, cloned_into)?;      // before the child needs it
 //! ```
 //!
 //! The caller's code is the same for all drivers and versions; what differs is what is left for `enter`:
 //!
-//! | | `prepare` | `enter` |
-//! |---|---|---|
-//! | fs, v2 | directory, controllers, limits, device filter | nothing, if the child was cloned into the cgroup |
-//! | fs, v1 and hybrid | directories, limits, device rules | the child into each v1 hierarchy |
-//! | systemd | connection to the bus | scope with the child in it, then limits and device filter |
+//! | | `begin` | `complete` | `enter` |
+//! |---|---|---|---|
+//! | fs, v2 | directory, controllers, limits, device filter | | nothing, if the child was cloned into the cgroup |
+//! | fs, v1 and hybrid | hybrid: the v2 directory | v1 directories, limits, device rules | the child into each v1 hierarchy |
+//! | systemd | connection to the bus | | scope with the child in it, then limits and device filter |
 //!
 //! On v1 the child can enter by itself, which is cheaper: see [`Prepared::self_entry`].
 //!
@@ -68,13 +69,28 @@ pub struct Prepared<'a> {
 }
 
 impl Cgroup {
-    /// Does everything that can be done before the container's first process exists.
+    /// [`Cgroup::begin`] and [`Prepared::complete`]: everything that can be done before the first process exists.
+    ///
+    /// # Errors
+    ///
+    /// Theirs.
+    pub fn prepare<'a>(
+        placement: &'a Placement,
+        settings: &'a Settings,
+        options: &Options,
+    ) -> Result<Prepared<'a>, CgroupError> {
+        let mut prepared = Cgroup::begin(placement, settings, options)?;
+        prepared.complete()?;
+        Ok(prepared)
+    }
+
+    /// Does what must be done before the container's first process exists.
     ///
     /// # Errors
     ///
     /// When a directory cannot be made or a limit cannot be set; when the cgroup was there before and holds processes
     /// or is frozen. What was made until then is removed again.
-    pub fn prepare<'a>(
+    pub fn begin<'a>(
         placement: &'a Placement,
         settings: &'a Settings,
         options: &Options,
@@ -93,13 +109,36 @@ impl Cgroup {
         };
         match &placement.unit {
             Some(unit) => prepared.prepare_unit(unit)?,
-            None => prepared.prepare_dirs()?,
+            None => {
+                prepared.make_dirs(Dir::is_unified)?;
+                if let Some(path) = prepared.cgroup.unified_path() {
+                    prepared.clone_dir = Some(open_dir(path, OFlag::O_PATH)?.into());
+                }
+                if placement.version == Version::V2 {
+                    prepared.limit()?;
+                }
+            }
         }
         Ok(prepared)
     }
 }
 
 impl Prepared<'_> {
+    /// Makes what the child is not born in but enters: the v1 hierarchies, with their limits.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Cgroup::begin`]; what was made is removed when this is dropped.
+    pub fn complete(&mut self) -> Result<(), CgroupError> {
+        if self.placement.unit.is_some() || self.placement.version == Version::V2 {
+            return Ok(());
+        }
+        self.make_dirs(|dir| !dir.is_unified())?;
+        let placed = |own: &OwnDir| self.placement.dirs.iter().position(|dir| dir.path == own.path);
+        self.cgroup.dirs.sort_by_key(placed);
+        self.limit()
+    }
+
     /// The cgroup as it stands now; what is to be recorded for a clean-up after a crash.
     pub fn cgroup(&self) -> &Cgroup {
         &self.cgroup
@@ -198,22 +237,24 @@ impl Prepared<'_> {
         self.cgroup.clone()
     }
 
-    fn prepare_dirs(&mut self) -> Result<(), CgroupError> {
-        for dir in &self.placement.dirs {
+    fn make_dirs(&mut self, which: impl Fn(&Dir) -> bool) -> Result<(), CgroupError> {
+        for dir in self.placement.dirs.iter().filter(|dir| which(dir)) {
             match self.make(dir) {
                 Err(error) if self.may_do_without(dir, &error) => self.check_not_needed(dir, error)?,
                 result => result?,
             }
         }
+        Ok(())
+    }
+
+    /// All directories are there.
+    fn limit(&mut self) -> Result<(), CgroupError> {
         if self.cgroup.dirs.iter().any(|dir| dir.existed)
             && let Err(error) = self.check_unused()
         {
             // What is in there, and what has been frozen, is somebody else's: nothing is killed or thawed on the way back.
             self.unoccupied = true;
             return Err(error);
-        }
-        if let Some(path) = self.cgroup.unified_path() {
-            self.clone_dir = Some(open_dir(path, OFlag::O_PATH)?.into());
         }
         self.set_limits(true)
     }

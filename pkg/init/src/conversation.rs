@@ -64,13 +64,23 @@ impl Conversation {
 
     /// Waits for the other side's byte; ends the process when there is no other side any more.
     pub(crate) fn wait_for(&self, barrier: Barrier) -> Outcome {
-        match self.read_byte()? {
-            Some(byte) if byte == barrier as u8 => Ok(()),
-            None => give_up(Some(barrier)),
-            Some(other) => {
-                Err(Failure { attempt: Attempt::Read, errno: Errno::EPROTO, detail: i64::from(other) })
-            }
-        }
+        expected(barrier, self.read_byte()?)
+    }
+
+    /// Waits for the cgroup, and puts this thread into the v1 hierarchies whose files come along (cgroup-v1/cgroups.rst,
+    /// "tasks": 0 is the writer).
+    pub(crate) fn wait_for_cgroup(&self) -> Outcome {
+        let Some(socket) = &self.0 else { give_up(None) };
+        let (mut byte, mut entered) = ([0u8], Ok(()));
+        let read = net::receive_fds(socket, &mut byte, |tasks| {
+            entered = entered.and(fs::write_all(&tasks, b"0"));
+        });
+        let byte = match read {
+            Ok(0) | Err(Errno::ECONNRESET) => None,
+            other => other.at(Attempt::Read).map(|_| Some(byte[0]))?,
+        };
+        entered.at(Attempt::EnterCgroup)?;
+        expected(Barrier::CgroupJoined, byte)
     }
 
     /// One byte, or none when the other side is gone.
@@ -80,6 +90,16 @@ impl Conversation {
         match fs::read(socket, &mut byte) {
             Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
             other => other.at(Attempt::Read).map(|_| Some(byte[0])),
+        }
+    }
+}
+
+fn expected(barrier: Barrier, byte: Option<u8>) -> Outcome {
+    match byte {
+        Some(byte) if byte == barrier as u8 => Ok(()),
+        None => give_up(Some(barrier)),
+        Some(other) => {
+            Err(Failure { attempt: Attempt::Read, errno: Errno::EPROTO, detail: i64::from(other) })
         }
     }
 }

@@ -109,36 +109,17 @@ pub fn main(args: &[&[u8]]) -> ! {
 impl Init {
     /// All steps; the last one does not return.
     fn carry_out(&mut self, program: &Program) -> ! {
-        let is_clone = |step: &Step| matches!(step, Step::Clone { .. });
-        let staged = program.steps.iter().any(is_clone);
+        let staged = program.steps.iter().any(|step| matches!(step, Step::Clone { .. }));
         if !staged {
             namespaces::hide_from_ptrace();
-            self.enter_cgroups(program, 0);
         }
         for (index, step) in program.steps.iter().enumerate() {
             if let Err(failure) = self.step(step, program) {
-                self.end(index, failure);
-            }
-            // Not before the clone: a small memory limit has no room for two of us.
-            if staged && is_clone(step) {
-                self.enter_cgroups(program, index);
+                self.conversation.fail(index, failure);
+                sys_process::exit(1);
             }
         }
         sys_process::exit(0)
-    }
-
-    /// Puts this thread into the v1 hierarchies (cgroup-v1/cgroups.rst, "tasks": 0 is the writer).
-    fn enter_cgroups(&self, program: &Program, index: usize) {
-        for cgroup in &program.cgroups {
-            if let Err(failure) = fs::write_all(&Borrowed(*cgroup), b"0").at(Attempt::EnterCgroup) {
-                self.end(index, failure);
-            }
-        }
-    }
-
-    fn end(&self, index: usize, failure: Failure) -> ! {
-        self.conversation.fail(index, failure);
-        sys_process::exit(1)
     }
 
     fn step(&mut self, step: &Step, program: &Program) -> Outcome {
@@ -150,6 +131,7 @@ impl Init {
             Step::Clone { namespaces } => self.clone_into(*namespaces),
             Step::BecomeNamespaceRoot => namespaces::become_root(),
             Step::Tell(barrier) => self.conversation.tell(*barrier),
+            Step::Await(Barrier::CgroupJoined) => self.conversation.wait_for_cgroup(),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),
             Step::AwaitStart { listener } => self.await_start(*listener),
             Step::NewSession => cofferdam_sys::process::setsid().at(Attempt::Setsid),

@@ -156,6 +156,8 @@ pub enum HostStep {
     },
     /// Spawns init as [`Plan::road`] says, with the slots.
     Spawn,
+    /// Makes what init is not born in: the v1 hierarchies.
+    CompleteCgroup,
     /// Moves init into the cgroup; nothing is left to do where it was born there.
     EnterCgroup,
     /// Writes init's uid_map and gid_map.

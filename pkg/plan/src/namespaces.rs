@@ -67,14 +67,21 @@ impl Wanted {
         if self.staged() {
             return Road { staged: true, ..Road::default() };
         }
-        let mut clone = self.new;
-        clone.remove(Namespace::Cgroup);
-        Road { staged: false, clone }
+        // Only what a process must be born in. The others cost more than the rest of the clone, during which the parent
+        // stands still: init makes them while the parent makes the cgroup.
+        let clone = self.new.contains(Namespace::Pid).then_some(Namespace::Pid);
+        Road { staged: false, clone: clone.into_iter().collect() }
     }
 
     /// The head of init's list: into all namespaces but the cgroup one.
     pub fn enter(&self, draft: &mut Draft, spec: &Spec, ids: &Ids) {
         if !self.staged() {
+            let mut here = self.new;
+            here.remove(Namespace::Cgroup);
+            here.remove(Namespace::Pid);
+            if !here.is_empty() {
+                draft.step(Step::Unshare { namespaces: here });
+            }
             self.join(draft, |_| true);
             return;
         }

@@ -31,9 +31,17 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let placement = cgroup::prepare(&mut draft, spec, host, options, &wanted, &ids)?;
     let context = Context { spec, host, options, wanted: &wanted, ids: &ids, placement: &placement };
     let road = wanted.road();
+    // The host opens what is mounted in a user namespace, the cgroup's directories too; else they can wait until init has
+    // something to do.
+    if ids.user_namespace {
+        draft.host(HostStep::CompleteCgroup);
+    }
     draft.host(HostStep::Spawn);
     wanted.enter(&mut draft, spec, &ids);
     wanted.conditions(&mut draft, spec);
+    if !ids.user_namespace {
+        draft.host(HostStep::CompleteCgroup);
+    }
     draft.host(HostStep::EnterCgroup);
     if ids.user_namespace {
         limits::from_the_host(&mut draft, process);

@@ -210,6 +210,7 @@ impl Display for HostStep {
                 Ok(())
             }
             HostStep::Spawn => f.write_str("spawn init"),
+            HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
                 write!(f, "map uids {} gids {}", mappings(uid), mappings(gid))?;

@@ -17,12 +17,12 @@ fn head(plan: &Plan) -> Vec<String> {
 }
 
 #[test]
-fn new_namespaces_come_with_the_clone() {
+fn a_new_pid_namespace_comes_with_the_clone_and_init_makes_the_others() {
     let plan = plan(json!({}), &v2());
     assert!(!plan.road.staged);
     let kinds: Vec<_> = plan.road.clone.iter().map(Namespace::spec_name).collect();
-    assert_eq!(kinds, ["ipc", "uts", "network", "pid", "mount"]);
-    assert_eq!(head(&plan), Vec::<String>::new());
+    assert_eq!(kinds, ["pid"]);
+    assert_eq!(head(&plan), ["unshare ipc uts network mount"]);
 }
 
 #[test]

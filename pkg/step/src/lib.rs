@@ -32,9 +32,6 @@ pub struct Slot(pub u16);
 pub struct Program {
     /// Descriptor numbers as init has inherited them, by slot.
     pub fds: Vec<i32>,
-    /// `tasks` files of cgroup v1 hierarchies, in front of all steps: init writes `0` to each and so moves itself, which
-    /// takes no lock that stops the machine's forks (Linux 5.6); a move by `cgroup.procs` does, for an RCU grace period.
-    pub cgroups: Vec<i32>,
     /// Carried out in order; the last is [`Step::Exec`].
     pub steps: Vec<Step>,
 }
@@ -154,7 +151,9 @@ impl FromIterator<Namespace> for Namespaces {
 pub enum Barrier {
     /// The user namespace has its uid and gid maps.
     IdsMapped = 1,
-    /// Init is in the container's cgroups (and, where the host sets them, has its rlimits and scheduler).
+    /// Init is in the container's cgroups (and, where the host sets them, has its rlimits and scheduler), or its byte comes
+    /// with the `tasks` files of cgroup v1 hierarchies: init writes `0` to each and so moves itself, which takes no lock that
+    /// stops the machine's forks (Linux 5.6); a move by `cgroup.procs` does, for an RCU grace period.
     CgroupJoined = 2,
     /// The prestart and createRuntime hooks have run, network devices have been moved in.
     RuntimeHooks = 3,

@@ -22,42 +22,57 @@ pub fn accept(listener: &impl AsFd) -> Result<Fd> {
     }
 }
 
+/// How many descriptors one message carries at most (the kernel's own limit is 253).
+pub const MOST_FDS: usize = 32;
+
 #[repr(C, align(8))]
-struct OneFd {
+struct Rights {
     header: libc::cmsghdr,
-    fd: Raw,
+    fds: [Raw; MOST_FDS],
 }
 
 /// Sends `bytes` and one descriptor over a unix socket.
 pub fn send_fd(socket: &impl AsFd, bytes: &[u8], fd: &impl AsFd) -> Result<()> {
+    send_fds(socket, bytes, &[fd.number()])
+}
+
+/// Sends `bytes` and some descriptors over a unix socket. E2BIG for more than [`MOST_FDS`].
+pub fn send_fds(socket: &impl AsFd, bytes: &[u8], fds: &[Raw]) -> Result<()> {
     // SAFETY: plain data, for which all zeroes is a value.
-    let mut control: OneFd = unsafe { core::mem::zeroed() };
-    control.header.cmsg_len = size_of::<libc::cmsghdr>() + size_of::<Raw>();
+    let mut control: Rights = unsafe { core::mem::zeroed() };
+    control.fds.get_mut(..fds.len()).ok_or(Errno::E2BIG)?.copy_from_slice(fds);
+    control.header.cmsg_len = size_of::<libc::cmsghdr>() + size_of_val(fds);
     control.header.cmsg_level = libc::SOL_SOCKET;
     control.header.cmsg_type = libc::SCM_RIGHTS;
-    control.fd = fd.number();
     let iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: as above.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = (&raw const iov).cast_mut();
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<OneFd>();
+    message.msg_controllen = control.header.cmsg_len;
     // SAFETY: `message` and all that it points to live across the call, with their true lengths; sendmsg writes to none of it.
     unsafe { syscall!(libc::SYS_sendmsg, socket.number(), &raw const message, libc::MSG_NOSIGNAL) }.map(drop)
 }
 
 /// Receives some bytes and at most one descriptor (close-on-exec); how many bytes, and the descriptor if one came.
 pub fn receive_fd(socket: &impl AsFd, bytes: &mut [u8]) -> Result<(usize, Option<Fd>)> {
+    let mut fd = None;
+    let length = receive_fds(socket, bytes, |received| fd = Some(received))?;
+    Ok((length, fd))
+}
+
+/// Receives some bytes and at most [`MOST_FDS`] descriptors (close-on-exec); how many bytes.
+pub fn receive_fds(socket: &impl AsFd, bytes: &mut [u8], mut take: impl FnMut(Fd)) -> Result<usize> {
     // SAFETY: plain data, for which all zeroes is a value.
-    let mut control: OneFd = unsafe { core::mem::zeroed() };
+    let mut control: Rights = unsafe { core::mem::zeroed() };
     let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     // SAFETY: as above.
     let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<OneFd>();
+    message.msg_controllen = size_of::<Rights>();
     let length = loop {
         // SAFETY: the kernel writes at most the lengths given into `bytes` and `control`.
         match unsafe {
@@ -67,11 +82,15 @@ pub fn receive_fd(socket: &impl AsFd, bytes: &mut [u8]) -> Result<(usize, Option
             other => break other?,
         }
     };
-    let carries = message.msg_controllen >= size_of::<libc::cmsghdr>() + size_of::<Raw>()
+    let head = size_of::<libc::cmsghdr>();
+    if message.msg_controllen >= head
         && control.header.cmsg_level == libc::SOL_SOCKET
         && control.header.cmsg_type == libc::SCM_RIGHTS
-        && control.header.cmsg_len == size_of::<libc::cmsghdr>() + size_of::<Raw>();
-    Ok((length, carries.then(|| Fd::from_raw(control.fd))))
+    {
+        let count = control.header.cmsg_len.saturating_sub(head) / size_of::<Raw>();
+        control.fds.iter().take(count).for_each(|fd| take(Fd::from_raw(*fd)));
+    }
+    Ok(length)
 }
 
 /// Brings the interface `lo` of the current network namespace up.

@@ -1,7 +1,8 @@
 //! The host's end of the socket to init.
 
 use cofferdam_step::{Barrier, Program, Report};
-use cofferdam_sys::{Errno, Fd, Result, fs, net};
+use cofferdam_sys::{Errno, Fd, Raw, Result, fs, net};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// The socket; what init says comes out in records, what the host says goes in as bytes.
 pub(super) struct Conversation(pub(super) Fd);
@@ -19,6 +20,15 @@ impl Conversation {
     /// Lets init pass a barrier.
     pub(super) fn release(&self, barrier: Barrier) -> Result<()> {
         self.answer(barrier as u8)
+    }
+
+    /// Lets init pass a barrier, and gives it descriptors with that.
+    pub(super) fn release_with(&self, barrier: Barrier, fds: &[OwnedFd]) -> Result<()> {
+        if fds.is_empty() {
+            return self.release(barrier);
+        }
+        let numbers: Vec<Raw> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        unless_gone(net::send_fds(&self.0, &[barrier as u8], &numbers))
     }
 
     /// Sends one byte.

@@ -98,8 +98,8 @@ struct Journey<'a> {
     settings: Option<&'a Settings>,
     cgroup: Option<Cgroup>,
     traveller: Option<Traveller>,
-    /// Init was born in its v2 cgroup, or is told to enter the v1 hierarchies by itself.
-    enters_by_itself: bool,
+    /// `tasks` of the v1 hierarchies that init enters by itself.
+    tasks: Vec<OwnedFd>,
     /// Init has said that only the execve is left.
     executing: bool,
 }
@@ -112,7 +112,7 @@ impl<'a> Journey<'a> {
             settings: None,
             cgroup: None,
             traveller: None,
-            enters_by_itself: false,
+            tasks: Vec::new(),
             executing: false,
         }
     }
@@ -130,13 +130,17 @@ impl<'a> Journey<'a> {
         match step {
             HostStep::PrepareCgroup { placement, settings, owner } => {
                 let options = CgroupOptions { rootless: self.launch.rootless, owner: *owner };
-                let prepared = Cgroup::prepare(placement, settings, &options)
+                let prepared = Cgroup::begin(placement, settings, &options)
                     .map_err(|error| Error::below("prepare the cgroup", error))?;
                 self.prepared = Some(prepared);
                 self.settings = Some(settings);
                 Ok(())
             }
             HostStep::Spawn => self.spawn(),
+            HostStep::CompleteCgroup => {
+                let completed = self.prepared.as_mut().map_or(Ok(()), Prepared::complete);
+                completed.map_err(|error| Error::below("prepare the cgroup", error))
+            }
             HostStep::EnterCgroup => self.enter_cgroup(),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
                 ids::map(self.traveller()?.pid, uid, gid, *deny_setgroups)
@@ -151,6 +155,11 @@ impl<'a> Journey<'a> {
                     process::prlimit(pid, limit.resource, limit.soft, limit.hard)
                         .map_err(|errno| Error::call(format!("set rlimit {}", limit.resource), errno))
                 })
+            }
+            HostStep::Release(Barrier::CgroupJoined) => {
+                let tasks = std::mem::take(&mut self.tasks);
+                let sent = self.traveller()?.conversation.release_with(Barrier::CgroupJoined, &tasks);
+                sent.map_err(|errno| Error::call("speak to init", errno))
             }
             HostStep::Release(barrier) => {
                 let sent = self.traveller()?.conversation.release(*barrier);
@@ -169,17 +178,11 @@ impl<'a> Journey<'a> {
         let Launch { plan, given, stdio, preserve_fds, .. } = self.launch;
         let slots = slots::open(&plan.slots, given)?;
         conditions::check_files(&plan.conditions, &slots)?;
-        let entries = self.cgroup_entries()?;
         let (born_in, _held) = self.birth_cgroup()?;
         let mut inherit = road::numbers(&slots);
-        inherit.extend(entries.iter().map(Fd::raw));
         // What the caller wants to pass on need not be close-on-exec: callers differ.
         inherit.extend((3..3 + *preserve_fds).map(|fd| fd as Raw));
-        let program = Program {
-            fds: road::numbers(&slots),
-            cgroups: entries.iter().map(Fd::raw).collect(),
-            steps: plan.init.clone(),
-        };
+        let program = Program { fds: road::numbers(&slots), steps: plan.init.clone() };
         let departure = Departure {
             staged: plan.road.staged,
             namespaces: plan.road.clone,
@@ -196,23 +199,6 @@ impl<'a> Journey<'a> {
             Arrival::There => conditions::check_maps(&plan.conditions, pid),
             Arrival::Failed(report) => Err(self.failure(report)),
         }
-    }
-
-    /// The v1 hierarchies that init enters by itself.
-    fn cgroup_entries(&mut self) -> Result<Vec<Fd>, Error> {
-        let failed = |error| Error::below("open the cgroup", error);
-        let fds = match (&self.prepared, &self.launch.join) {
-            (Some(prepared), _) if prepared.can_enter_by_itself() => {
-                self.enters_by_itself = true;
-                prepared.self_entry().map_err(failed)?
-            }
-            (None, Some(join)) if join.subs.is_empty() => {
-                self.enters_by_itself = true;
-                join.cgroup.self_entry().map_err(failed)?
-            }
-            _ => Vec::new(),
-        };
-        Ok(fds.into_iter().map(Fd::from).collect())
     }
 
     /// The v2 directory that init is born in, and what keeps it open: of the new cgroup, or of the one that an exec joins.
@@ -235,24 +221,32 @@ impl<'a> Journey<'a> {
 
     fn enter_cgroup(&mut self) -> Result<(), Error> {
         let &Traveller { pid, in_cgroup: born_in, .. } = self.traveller()?;
-        if let Some(prepared) = self.prepared.take() {
-            // Without clone3 nobody is born in a cgroup.
-            let by_itself = self.enters_by_itself && (born_in || prepared.clone_dir().is_none());
-            let entered = if by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
-            let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
-            // Whatever clones on the way here has cloned: a limit of one process can hold now.
-            let settled = self.settings.map_or(Ok(()), |settings| cgroup.settle(settings));
-            self.cgroup = Some(cgroup);
-            return settled.map_err(|error| Error::below("set the cgroup's limits", error));
+        let Some(prepared) = self.prepared.take() else { return self.join_cgroup(pid, born_in) };
+        // Without clone3 nobody is born in a cgroup.
+        let entered = if prepared.can_enter_by_itself() && (born_in || prepared.clone_dir().is_none()) {
+            self.tasks = prepared.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
+            Ok(prepared.entered())
+        } else {
+            prepared.enter(pid, born_in)
+        };
+        let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
+        // Whatever clones on the way here has cloned: a limit of one process can hold now.
+        let settled = self.settings.map_or(Ok(()), |settings| cgroup.settle(settings));
+        self.cgroup = Some(cgroup);
+        settled.map_err(|error| Error::below("set the cgroup's limits", error))
+    }
+
+    /// The cgroup of a container that is there.
+    fn join_cgroup(&mut self, pid: i32, born_in: bool) -> Result<(), Error> {
+        let Some(join) = &self.launch.join else { return Ok(()) };
+        if join.subs.is_empty() && (born_in || join.cgroup.unified_path().is_none()) {
+            self.tasks = join.cgroup.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
+            return Ok(());
         }
-        match &self.launch.join {
-            Some(join) if self.enters_by_itself && (born_in || join.cgroup.unified_path().is_none()) => {
-                Ok(())
-            }
-            Some(join) if born_in && join.cgroup.version() == cofferdam_cgroup::Version::V2 => Ok(()),
-            Some(join) if join.subs.is_empty() => join.cgroup.join(pid, Some(join.init)),
-            Some(join) => join.cgroup.join_sub(pid, join.subs),
-            None => Ok(()),
+        match join.subs {
+            _ if born_in && join.cgroup.version() == cofferdam_cgroup::Version::V2 => Ok(()),
+            [] => join.cgroup.join(pid, Some(join.init)),
+            subs => join.cgroup.join_sub(pid, subs),
         }
         .map_err(|error| Error::below("enter the container's cgroup", error))
     }

@@ -26,6 +26,8 @@ impl Context<'_> {
             let mount = self.cgroup2(draft, entry, destination, parsed);
             draft.step(Step::Mount(mount));
         } else {
+            // Its directories are what is mounted.
+            draft.need_cgroup();
             self.mount_cgroup1(draft, destination, parsed);
         }
     }
