@@ -23,3 +23,34 @@ ctr_words() {
     *) return 1 ;;
   esac
 }
+
+# cri_toml NAME BIN: containerd's config.toml with NAME as the runtime class "e2e" beside its default, and the testbed's own
+# network and sandbox image (hack/e2e/cri.sh makes both).
+cri_toml() {
+  local type=io.containerd.runc.v2 options=''
+  case $1 in
+    runc) ;;
+    crun) options='BinaryName = "/usr/bin/crun"' ;;
+    cofferdam) options="BinaryName = \"$2/cofferdam\"" ;;
+    cofferdam-shim) type=io.containerd.cofferdam.v2 options='Root = "/run/containerd/cofferdam-cri"' ;;
+    *) return 1 ;;
+  esac
+  cat <<F
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  # where oom_score_adj cannot be lowered (no CAP_SYS_RESOURCE), containerd then asks for what it has itself
+  restrict_oom_score_adj = true
+  sandbox_image = "docker.io/library/pause:latest"
+  [plugins."io.containerd.grpc.v1.cri".cni]
+    bin_dir = "/usr/lib/cni"
+    conf_dir = "/testbed/cni"
+  [plugins."io.containerd.grpc.v1.cri".containerd]
+    default_runtime_name = "runc"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+      runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e]
+      runtime_type = "$type"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e.options]
+        $options
+F
+}
