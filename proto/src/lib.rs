@@ -1,4 +1,5 @@
-//! The messages that a containerd shim speaks, generated at build time from the interface files in `containerd/`.
+//! The messages that a containerd shim speaks, and those that CRIU understands, generated at build time from the interface
+//! files in `containerd/` and `criu/`.
 //!
 //! Field numbers and names are containerd's (`api/` of its repository, and `containerd/cgroups` for the metrics); the files
 //! here hold the interface alone, one file a subject. Task services v2 and v3 have the same messages on the wire and differ
@@ -18,6 +19,9 @@ pub use generated::cgroups_v1;
 
 /// `io.containerd.cgroups.v2` metrics.
 pub use generated::cgroups_v2;
+
+/// What is spoken to `criu swrk`.
+pub use generated::criu;
 
 /// `containerd.events`: what happened to a task, and the envelope it travels in.
 pub use generated::events;

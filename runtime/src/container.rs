@@ -4,6 +4,7 @@
 //! disposition, no descriptor 0 to 2. Whoever calls [`Store::create`] or [`Container::exec`] is the parent of the process
 //! that comes back, and waits for it.
 
+use crate::criu::{self, CheckpointOptions, Outside, RestoreOptions};
 use crate::error::{Error, Verb};
 use crate::launch::Launched;
 use crate::state::{self, Home, Liveness, Root, State, Status, Summary};
@@ -45,6 +46,9 @@ pub struct Kept {
     /// With systemd's driver.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub systemd: bool,
+    /// What a checkpoint must know.
+    #[serde(skip_serializing_if = "Outside::is_empty")]
+    pub outside: Outside,
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -204,6 +208,20 @@ impl Store {
             return Err(Error::usage("there is no config.json"));
         };
         let (home, saved, process) = create::create(&self.root, spec, &options)?;
+        Ok((Container { home, saved }, process))
+    }
+
+    /// Makes a container of a checkpoint; its processes run when this returns.
+    ///
+    /// # Errors
+    /// When config.json is refused, CRIU is not there or fails ([`Error::Criu`]), or a hook fails. Nothing is left then.
+    pub fn restore(&self, mut options: RestoreOptions) -> Result<(Container, Process), Error> {
+        options.container.run = true;
+        let spec = match options.container.spec.take() {
+            Some(spec) => spec,
+            None => Spec::load(&options.container.bundle.join("config.json"))?,
+        };
+        let (home, saved, process) = criu::restore(&self.root, &spec, &options)?;
         Ok((Container { home, saved }, process))
     }
 
@@ -387,6 +405,14 @@ impl Container {
     /// [`Error::WrongState`] when it has ended or is paused; when the process document is refused or a step fails.
     pub fn exec(&self, options: &ExecOptions) -> Result<Process, Error> {
         exec::exec(self, options)
+    }
+
+    /// Saves it, memory and all, into a folder, by CRIU; then its processes are ended, unless they are to go on.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] unless it is running or paused; when CRIU is not there or fails ([`Error::Criu`]): it goes on then.
+    pub fn checkpoint(&self, options: CheckpointOptions) -> Result<(), Error> {
+        criu::checkpoint(self, options)
     }
 
     /// Forgets a container that has ended, with its cgroup; with `force` ends it first. poststop hooks run; their failures are

@@ -1,6 +1,7 @@
 //! `create` and `run`: from config.json to a process that waits, or runs.
 
 use crate::container::{CreateOptions, Kept, Process, START, Saved, hook_state};
+use crate::criu::{self, Outside};
 use crate::error::Error;
 use crate::launch::{self, Companion, Given, Launch};
 use crate::sockets;
@@ -70,7 +71,7 @@ pub fn plan_options(options: &CreateOptions, host: &Host) -> Options {
 }
 
 /// The state before anything is made: whoever finds it after a crash can remove what this creation may have left.
-fn first_state(
+pub(crate) fn first_state(
     spec: &Spec,
     options: &CreateOptions,
     plan: &Plan,
@@ -100,9 +101,19 @@ fn first_state(
             steps: plan.init.len(),
             rootless: false,
             systemd: options.systemd_cgroup,
+            outside: Outside { stdio: stdio_names(spec, options), ..Outside::of(spec, plan) },
         },
         hooks: LateHooks { poststart: spec.hooks.poststart.clone(), poststop: spec.hooks.poststop.clone() },
     })
+}
+
+/// What the process gets as stdin, stdout and stderr, unless it is a terminal of its own.
+fn stdio_names(spec: &Spec, options: &CreateOptions) -> Vec<String> {
+    match &options.stdio {
+        _ if spec.process.as_ref().is_some_and(|process| process.terminal) => Vec::new(),
+        Some(files) => criu::stdio_names(files.each_ref().map(AsRawFd::as_raw_fd)),
+        None => criu::stdio_names([0, 1, 2]),
+    }
 }
 
 /// What an exec takes from the container's own process.

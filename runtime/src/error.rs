@@ -46,6 +46,20 @@ pub enum Error {
         /// What it wrote to stdout and stderr; the last few kilobytes.
         output: String,
     },
+    /// CRIU could not save or restore a container.
+    #[error("{verb} {id}: {what}{}, log file {}", joined(.errors), .log.display())]
+    Criu {
+        /// `checkpoint` or `restore`.
+        verb: &'static str,
+        /// The container.
+        id: String,
+        /// What it answered.
+        what: String,
+        /// The last errors of its log.
+        errors: Vec<String>,
+        /// Where its log is.
+        log: PathBuf,
+    },
     /// The container is not in a state in which the verb can be done.
     #[error("{}", wrong_state(*.verb, .id, *.status))]
     WrongState {
@@ -241,6 +255,7 @@ pub enum Verb {
     Update,
     Events,
     Ps,
+    Checkpoint,
 }
 
 /// runc's sentences, for engines match parts of them.
@@ -256,9 +271,15 @@ fn wrong_state(verb: Verb, id: &str, status: Status) -> String {
         (Verb::Exec, _) => format!("cannot exec in a container in the {status} state"),
         (Verb::Delete, _) => format!("cannot delete container {id} that is not stopped: {status}"),
         (Verb::Resume, _) => "container not paused".into(),
+        (Verb::Checkpoint, _) => format!("container cannot be checkpointed in {status} state"),
         (Verb::Events, _) => format!("container with id {id} is not running"),
         (Verb::Kill | Verb::Pause | Verb::Update | Verb::Ps, _) => "container not running".into(),
     }
+}
+
+/// Errors of a log as the end of a sentence.
+fn joined(errors: &[String]) -> String {
+    errors.iter().fold(String::new(), |text, error| format!("{text}: {error}"))
 }
 
 /// A hook's output as the end of a sentence, on one line.

@@ -160,7 +160,7 @@ const MEMORY_MODES: [&str; 7] = [
 const MEMORY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// Annotations by which whoever may set them gets more than config.json's other authors mean to give.
-const UNSAFE_ANNOTATIONS: [&str; 2] = ["cofferdam.", "org.systemd.property."];
+const UNSAFE_ANNOTATIONS: [&str; 3] = ["cofferdam.", "org.criu.config", "org.systemd.property."];
 
 impl Features {
     /// Those of this build, on this machine where the machine decides.
@@ -187,7 +187,7 @@ impl Features {
             annotations: BTreeMap::from([
                 ("cofferdam.commit", COMMIT),
                 ("cofferdam.version", env!("CARGO_PKG_VERSION")),
-                ("org.opencontainers.runc.checkpoint.enabled", "false"),
+                ("org.opencontainers.runc.checkpoint.enabled", "true"),
             ]),
             potentially_unsafe_config_annotations: &UNSAFE_ANNOTATIONS,
         }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod console;
 pub mod container;
 mod create;
+pub mod criu;
 pub mod error;
 mod exec;
 pub mod features;
