@@ -28,7 +28,6 @@ pub const TESTS: &[Test] = &[
     test!(list_does_not_make_the_root).runc_fails(below!("1.2", "makes it")),
     test!(cgroup_errors_are_forgiven_for_the_rootless).needs(&[Need::CgroupFs]),
     test!(debug_says_more),
-    test!(checkpoint_is_refused_by_name).needs(&[Need::Ours("checkpoint is not there yet")]),
     test!(plan_prints_the_steps).needs(&[Need::Ours("only cofferdam has a plan")]),
     test!(plan_does_not_show_the_environment).needs(&[Need::Ours("only cofferdam has a plan")]),
     test!(plan_needs_no_privileges).needs(&[Need::Ours("only cofferdam has a plan")]),
@@ -301,15 +300,6 @@ fn debug_says_more(t: &T) {
     for line in text.lines() {
         let _: Value = serde_json::from_str(line).unwrap();
     }
-}
-
-fn checkpoint_is_refused_by_name(t: &T) {
-    let container = t.container(&t.bundle().args(&["sleep", "1000"]));
-    container.launch();
-    let out = container.verb(&["checkpoint"]).run().fails();
-    assert!(out.message().contains("checkpoint"), "{}", out.message());
-    assert_eq!(container.status(), "running");
-    container.force_delete();
 }
 
 fn plan(t: &T, flags: &[&str], bundle: &Bundle) -> String {

@@ -7,6 +7,7 @@
 
 mod capabilities;
 mod cgroups;
+mod checkpoint;
 mod cli;
 mod compare;
 mod console;
@@ -62,6 +63,7 @@ const SUBJECTS: &[&[Test]] = &[
     errors::TESTS,
     crash::TESTS,
     compare::TESTS,
+    checkpoint::TESTS,
 ];
 
 /// Every test.

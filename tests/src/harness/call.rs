@@ -16,6 +16,9 @@ use std::time::Duration;
 /// How long a call may take unless it is told otherwise.
 const LIMIT: u64 = 20;
 
+/// What a call finds programs in, behind the folder of `$CRIU`.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// A call that is being put together.
 pub struct Call<'t> {
     t: &'t T,
@@ -128,7 +131,8 @@ impl<'t> Call<'t> {
         let words: Vec<String> = self.front.into_iter().chain(self.words).collect();
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear();
-        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        let criu = super::host::criu_folder().map_or_else(String::new, |dir| format!("{}:", dir.display()));
+        command.env("PATH", format!("{criu}{PATH}"));
         command.env("HOME", "/root").env("USER", "root").envs(self.env);
         command.stdin(self.stdin).stdout(out).stderr(err);
         if let Some(dir) = &self.cwd {

@@ -3,6 +3,8 @@
 use super::procs;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 /// The machine.
 pub struct Host {
@@ -23,6 +25,29 @@ pub struct Host {
     pub machine: String,
     /// How many CPUs there are to run on.
     pub cpus: usize,
+}
+
+/// The folder of `$CRIU`, which a distribution's own may be too old for the kernel to take the place of.
+pub fn criu_folder() -> Option<PathBuf> {
+    let criu = PathBuf::from(std::env::var_os("CRIU").filter(|path| !path.is_empty())?);
+    criu.parent().map(Path::to_path_buf)
+}
+
+/// Why CRIU does not work here.
+pub fn criu_is_missing() -> Option<String> {
+    static ANSWER: OnceLock<Option<String>> = OnceLock::new();
+    let ask = || {
+        let criu = criu_folder().map_or_else(|| "criu".into(), |folder| folder.join("criu"));
+        match Command::new(&criu).arg("check").output() {
+            Err(error) => Some(format!("needs criu: {}: {error}", criu.display())),
+            Ok(out) if out.status.success() => None,
+            Ok(out) => {
+                let text = String::from_utf8_lossy(&out.stderr).into_owned();
+                Some(format!("needs a criu for this kernel: {}", text.lines().last().unwrap_or_default()))
+            }
+        }
+    };
+    ANSWER.get_or_init(ask).clone()
 }
 
 impl Host {

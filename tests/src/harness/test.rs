@@ -52,6 +52,8 @@ pub enum Need {
     Runc(&'static str, &'static str),
     /// cgroupfs as the driver: the test names the cgroup's path.
     CgroupFs,
+    /// a CRIU that is content with the kernel: `$CRIU`, else that of `$PATH`
+    Criu,
 }
 
 /// CAP_SYS_RESOURCE
@@ -163,6 +165,7 @@ impl Need {
             Need::File(path) => (std::path::Path::new(path).exists(), path.to_owned()),
             Need::Peer => (peer, "a runtime to compare with".to_owned()),
             Need::CgroupFs => (!systemd, "the cgroupfs driver".to_owned()),
+            Need::Criu => return super::host::criu_is_missing(),
             Need::Ours(why) => {
                 return (runtime.kind != Kind::Ours).then(|| format!("about cofferdam: {why}"));
             }
