@@ -33,13 +33,14 @@ pub(crate) fn restore(
     check_id(&options.id)?;
     let probe = Host::probe(&cofferdam_plan::needs(spec));
     let host = probe.map_err(|error| Error::call("look at this machine", error))?;
-    let plan_options = plan_options(options);
+    let plan_options = plan_options(options, &host);
     let plan = cofferdam_plan::compile(spec, &host, &plan_options)?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
     let target = ExecTarget::of(spec, &host, &plan_options, &plan)?;
-    let saved = first_state(spec, options, &plan, target)?;
+    let mut saved = first_state(spec, options, &plan, target)?;
+    saved.exec.rootless = plan_options.rootless;
     let folders = Folders::open(&said.images, false, LOG)?;
     // Behind this nothing may fail without giving the id back.
     let home = store.reserve(&options.id)?;
@@ -180,7 +181,7 @@ impl Restoration<'_> {
     fn prepare_cgroup<'p>(&self, plan: &'p Plan) -> Result<cofferdam_cgroup::Prepared<'p>, Error> {
         let prepared = plan.host.iter().find_map(|step| match step {
             HostStep::PrepareCgroup { placement, settings, owner } => {
-                let options = CgroupOptions { rootless: self.said.container.rootless, owner: *owner };
+                let options = CgroupOptions { rootless: self.saved.exec.rootless, owner: *owner };
                 Some(Cgroup::prepare(placement, settings, &options))
             }
             _ => None,
