@@ -2,12 +2,6 @@
 #
 # Two commands for a fresh Debian machine, as root: `make demo` and `make test`. Both install what they need.
 
-HOST   := $(shell rustc -vV | sed -n 's/^host: //p')
-RUSTFLAGS_VAR := CARGO_TARGET_$(shell echo $(HOST) | tr 'a-z-' 'A-Z_')_RUSTFLAGS
-# Static: what the runtime needs must not depend on the root that it happens to run in. At a fixed address: relocating itself
-# costs a process 15 us and 60 kB of private memory, a shim for each container; heap, stack and libraries are placed at random anyway.
-STATIC := env $(RUSTFLAGS_VAR)="-C target-feature=+crt-static -C relocation-model=static" cargo
-export COFFERDAM_COMMIT := $(shell git describe --always --dirty --abbrev=12 2>/dev/null)
 PREFIX ?= /usr/local
 
 .PHONY: help build check test demo bench install clean
@@ -16,10 +10,7 @@ help: ## What can be made
 
 build: ## bin/cofferdam and bin/containerd-shim-cofferdam-v2, static and stripped
 	@hack/need rust cc
-	$(STATIC) build --locked --release --target $(HOST) -p cofferdam -p containerd-shim-cofferdam-v2
-	@mkdir -p bin
-	@for b in cofferdam containerd-shim-cofferdam-v2; do \
-	  cmp -s target/$(HOST)/release/$$b bin/$$b || install -m 755 target/$(HOST)/release/$$b bin/$$b; done
+	@hack/build
 
 check: ## Formatting, lints, documentation, unit tests: without privileges, quick
 	@hack/need rust cc

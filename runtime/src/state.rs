@@ -13,7 +13,7 @@
 
 use crate::error::Error;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, renameat2};
+use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
@@ -25,7 +25,7 @@ use std::fmt::{Display, Formatter};
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Read, Write};
 use std::ops::Deref;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -555,7 +555,9 @@ impl LockedHome {
         if !self.written.swap(true, Ordering::Relaxed) {
             return nix::fcntl::renameat(&self.dir, STATE_NEW, &self.dir, STATE);
         }
-        match renameat2(&self.dir, STATE_NEW, &self.dir, STATE, RenameFlags::RENAME_EXCHANGE) {
+        let dir = cofferdam_sys::Borrowed(self.dir.as_raw_fd());
+        let exchanged = cofferdam_sys::fs::exchange(&dir, STATE_NEW.as_bytes(), STATE.as_bytes());
+        match exchanged.map_err(|errno| Errno::from_raw(errno.0)) {
             Ok(()) => unlinkat(&self.dir, STATE_NEW, UnlinkatFlags::NoRemoveDir),
             // ENOENT: there is none after all. EINVAL: a filesystem without exchange (NFS).
             Err(Errno::ENOENT | Errno::EINVAL | Errno::ENOSYS) => {

@@ -26,7 +26,6 @@ mod machine;
 mod masks;
 mod mounts;
 mod namespaces;
-mod netdevices;
 mod process;
 mod rootfs;
 mod rootless;
@@ -47,7 +46,6 @@ const SUBJECTS: &[&[Test]] = &[
     capabilities::TESTS,
     limits::TESTS,
     namespaces::TESTS,
-    netdevices::TESTS,
     rootfs::TESTS,
     masks::TESTS,
     sysctl::TESTS,

@@ -25,7 +25,7 @@ mod rootfs;
 
 use alloc::{string::String, vec::Vec};
 use cofferdam_step::{Attempt, Barrier, Program, Slot, Step};
-use cofferdam_sys::{Borrowed, Errno, Fd, fs, proc::Proc, process as sys_process, root::Root};
+use cofferdam_sys::{Borrowed, Errno, Fd, proc::Proc, process as sys_process, root::Root};
 use console::Console;
 use conversation::Conversation;
 

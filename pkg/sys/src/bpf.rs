@@ -149,6 +149,7 @@ pub fn program_by_id(id: u32) -> Result<Fd> {
 /// # Errors
 /// EPERM without CAP_SYS_RESOURCE.
 pub fn lift_memlock() -> Result<()> {
-    const UNLIMITED: u64 = u64::MAX;
-    crate::process::prlimit(0, libc::RLIMIT_MEMLOCK, UNLIMITED, UNLIMITED)
+    // <asm-generic/resource.h>; the libcs have different types for it.
+    const MEMLOCK: u32 = 8;
+    crate::process::prlimit(0, MEMLOCK, u64::MAX, u64::MAX)
 }

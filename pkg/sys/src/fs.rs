@@ -70,6 +70,18 @@ pub fn symlinkat(target: &[u8], dir: &impl AsFd, path: &[u8]) -> Result<()> {
     .map(drop)
 }
 
+/// `renameat2(2)` with RENAME_EXCHANGE: two names in `dir` change places (Linux 3.15, and what the file system can do).
+pub fn exchange(dir: &impl AsFd, one: &[u8], other: &[u8]) -> Result<()> {
+    with_nul(one, |one| {
+        with_nul(other, |other| {
+            let dir = dir.number();
+            // SAFETY: both strings end in NUL.
+            unsafe { syscall!(libc::SYS_renameat2, dir, one, dir, other, libc::RENAME_EXCHANGE) }
+        })
+    })
+    .map(drop)
+}
+
 /// `unlinkat(2)`; `flags` may be `AT_REMOVEDIR`.
 pub fn unlinkat(dir: &impl AsFd, path: &[u8], flags: i32) -> Result<()> {
     // SAFETY: the path ends in NUL.

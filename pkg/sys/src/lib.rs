@@ -32,6 +32,8 @@ mod text;
 pub use text::Strings;
 
 #[cfg(feature = "std")]
+pub mod allocate;
+#[cfg(feature = "std")]
 pub mod bpf;
 #[cfg(feature = "std")]
 pub mod hosted;

@@ -25,10 +25,35 @@ pub fn accept(listener: &impl AsFd) -> Result<Fd> {
 /// How many descriptors one message carries at most (the kernel's own limit is 253).
 pub const MOST_FDS: usize = 32;
 
-#[repr(C, align(8))]
+/// The kernel's `struct cmsghdr` with descriptors behind it (include/linux/socket.h); the libc's differ.
+#[repr(C)]
 struct Rights {
-    header: libc::cmsghdr,
+    length: usize,
+    level: i32,
+    kind: i32,
     fds: [Raw; MOST_FDS],
+}
+
+/// `length` of no descriptors.
+const HEAD: usize = core::mem::offset_of!(Rights, fds);
+
+/// The kernel's `struct user_msghdr` (include/linux/socket.h).
+#[repr(C)]
+struct Message {
+    name: *const u8,
+    name_length: i32,
+    parts: *const libc::iovec,
+    part_count: usize,
+    control: *const Rights,
+    control_length: usize,
+    flags: u32,
+}
+
+impl Message {
+    fn new(part: &libc::iovec, control: *const Rights, control_length: usize) -> Message {
+        let name = core::ptr::null();
+        Message { name, name_length: 0, parts: part, part_count: 1, control, control_length, flags: 0 }
+    }
 }
 
 /// Sends `bytes` and one descriptor over a unix socket.
@@ -38,19 +63,11 @@ pub fn send_fd(socket: &impl AsFd, bytes: &[u8], fd: &impl AsFd) -> Result<()> {
 
 /// Sends `bytes` and some descriptors over a unix socket. E2BIG for more than [`MOST_FDS`].
 pub fn send_fds(socket: &impl AsFd, bytes: &[u8], fds: &[Raw]) -> Result<()> {
-    // SAFETY: plain data, for which all zeroes is a value.
-    let mut control: Rights = unsafe { core::mem::zeroed() };
+    let length = HEAD + size_of_val(fds);
+    let mut control = Rights { length, level: libc::SOL_SOCKET, kind: libc::SCM_RIGHTS, fds: [-1; MOST_FDS] };
     control.fds.get_mut(..fds.len()).ok_or(Errno::E2BIG)?.copy_from_slice(fds);
-    control.header.cmsg_len = size_of::<libc::cmsghdr>() + size_of_val(fds);
-    control.header.cmsg_level = libc::SOL_SOCKET;
-    control.header.cmsg_type = libc::SCM_RIGHTS;
-    let iov = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: as above.
-    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-    message.msg_iov = (&raw const iov).cast_mut();
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = control.header.cmsg_len;
+    let part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let message = Message::new(&part, &raw const control, length);
     // SAFETY: `message` and all that it points to live across the call, with their true lengths; sendmsg writes to none of it.
     unsafe { syscall!(libc::SYS_sendmsg, socket.number(), &raw const message, libc::MSG_NOSIGNAL) }.map(drop)
 }
@@ -64,17 +81,11 @@ pub fn receive_fd(socket: &impl AsFd, bytes: &mut [u8]) -> Result<(usize, Option
 
 /// Receives some bytes and at most [`MOST_FDS`] descriptors (close-on-exec); how many bytes.
 pub fn receive_fds(socket: &impl AsFd, bytes: &mut [u8], mut take: impl FnMut(Fd)) -> Result<usize> {
-    // SAFETY: plain data, for which all zeroes is a value.
-    let mut control: Rights = unsafe { core::mem::zeroed() };
-    let mut iov = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: as above.
-    let mut message: libc::msghdr = unsafe { core::mem::zeroed() };
-    message.msg_iov = &raw mut iov;
-    message.msg_iovlen = 1;
-    message.msg_control = (&raw mut control).cast();
-    message.msg_controllen = size_of::<Rights>();
+    let mut control = Rights { length: 0, level: 0, kind: 0, fds: [-1; MOST_FDS] };
+    let part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    let mut message = Message::new(&part, &raw mut control, size_of::<Rights>());
     let length = loop {
-        // SAFETY: the kernel writes at most the lengths given into `bytes` and `control`.
+        // SAFETY: the kernel writes at most the lengths given into `bytes` and `control`, which live across the call.
         match unsafe {
             syscall!(libc::SYS_recvmsg, socket.number(), &raw mut message, libc::MSG_CMSG_CLOEXEC)
         } {
@@ -82,12 +93,9 @@ pub fn receive_fds(socket: &impl AsFd, bytes: &mut [u8], mut take: impl FnMut(Fd
             other => break other?,
         }
     };
-    let head = size_of::<libc::cmsghdr>();
-    if message.msg_controllen >= head
-        && control.header.cmsg_level == libc::SOL_SOCKET
-        && control.header.cmsg_type == libc::SCM_RIGHTS
+    if message.control_length >= HEAD && (control.level, control.kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS)
     {
-        let count = control.header.cmsg_len.saturating_sub(head) / size_of::<Raw>();
+        let count = control.length.saturating_sub(HEAD) / size_of::<Raw>();
         control.fds.iter().take(count).for_each(|fd| take(Fd::from_raw(*fd)));
     }
     Ok(length)
@@ -216,12 +224,4 @@ pub fn send(socket: &impl AsFd, mut bytes: &[u8]) -> Result<()> {
 pub fn shut_down_writing(socket: &impl AsFd) -> Result<()> {
     // SAFETY: integers only.
     unsafe { syscall!(libc::SYS_shutdown, socket.number(), libc::SHUT_WR) }.map(drop)
-}
-
-/// A netlink socket that speaks rtnetlink in the current network namespace (`NETLINK_ROUTE`), close-on-exec.
-pub fn rtnetlink() -> Result<Fd> {
-    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
-    // SAFETY: integers only.
-    unsafe { syscall!(libc::SYS_socket, libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) }
-        .map(|fd| Fd::from_raw(fd as Raw))
 }

@@ -169,6 +169,7 @@ pub fn reap_pid(pid: i32) -> Result<Option<Ended>> {
 }
 
 /// Makes glibc's allocator frugal: one arena for all threads, and freed memory above 64 KiB goes back to the kernel.
+#[cfg(target_env = "gnu")]
 pub fn frugal_allocator() {
     // SAFETY: integers only; called before there are threads, as mallopt wants.
     unsafe {
@@ -179,12 +180,14 @@ pub fn frugal_allocator() {
 }
 
 /// Bytes that the program has from the allocator and has not given back.
+#[cfg(target_env = "gnu")]
 pub fn allocated() -> usize {
     // SAFETY: no arguments; a snapshot comes back by value.
     unsafe { libc::mallinfo2() }.uordblks
 }
 
 /// Gives every free page of the allocator back to the kernel.
+#[cfg(target_env = "gnu")]
 pub fn trim_allocator() {
     // SAFETY: integers only.
     unsafe { libc::malloc_trim(0) };

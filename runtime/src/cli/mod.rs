@@ -201,8 +201,8 @@ pub fn say(text: &str) -> Result<(), Error> {
 }
 
 /// Runs the command line of this process; the value is its exit status.
-pub fn main() -> i32 {
-    let mut words = std::env::args_os();
+pub fn main(words: Vec<OsString>) -> i32 {
+    let mut words = words.into_iter();
     let program = words.next().as_deref().and_then(|name| Path::new(name).file_name().map(OsStr::to_owned));
     let program = program.and_then(|name| name.into_string().ok()).unwrap_or_else(|| "cofferdam".into());
     let mut failure = 1;
