@@ -21,8 +21,6 @@ pub enum Failure {
     NotRunning,
     /// The runtime knows no such container.
     NoSuchContainer,
-    /// The runtime cannot do this.
-    NotImplemented(String),
     /// Everything else, as the runtime told it.
     Other(String),
 }
@@ -32,7 +30,7 @@ impl Display for Failure {
         match self {
             Failure::NotRunning => f.write_str("container not running"),
             Failure::NoSuchContainer => f.write_str("container does not exist"),
-            Failure::NotImplemented(text) | Failure::Other(text) => f.write_str(text),
+            Failure::Other(text) => f.write_str(text),
         }
     }
 }

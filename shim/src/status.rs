@@ -71,10 +71,7 @@ impl Status {
 
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Status {
-        match failure {
-            Failure::NotImplemented(text) => Status::unimplemented(format!("{text}: not implemented")),
-            other => Status::unknown(other.to_string()),
-        }
+        Status::unknown(failure.to_string())
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Engine, Failure, Restore, Started, Stdio};
 use crate::options::{Options, ROOT};
 use cofferdam::{
     container::{Container, CreateOptions, ExecOptions, Store},
+    criu::{self, CgroupsMode, Images, RestoreOptions},
     error::{Error, Verb, message},
     features::Features,
     state::Root,
@@ -30,6 +31,26 @@ impl Library {
             systemd_cgroup,
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
+        }
+    }
+
+    fn create_options(
+        &self,
+        id: &str,
+        bundle: &Path,
+        console: Option<OwnedFd>,
+        files: [OwnedFd; 3],
+    ) -> CreateOptions {
+        CreateOptions {
+            id: id.into(),
+            bundle: bundle.into(),
+            console,
+            pid_file: Some(bundle.join("init.pid")),
+            no_pivot: self.no_pivot,
+            no_new_keyring: self.no_new_keyring,
+            systemd_cgroup: self.systemd_cgroup,
+            stdio: Some(files),
+            ..CreateOptions::default()
         }
     }
 
@@ -75,25 +96,27 @@ impl Engine for Library {
         const WHAT: &str = "OCI runtime create failed";
         let streams = Streams::of(stdio, WHAT)?;
         let (given, ours) = streams.console.unzip();
-        let options = CreateOptions {
-            id: id.into(),
-            bundle: bundle.into(),
-            console: given,
-            pid_file: Some(bundle.join("init.pid")),
-            no_pivot: self.no_pivot,
-            no_new_keyring: self.no_new_keyring,
-            systemd_cgroup: self.systemd_cgroup,
-            stdio: Some(streams.files),
-            ..CreateOptions::default()
-        };
+        let options = self.create_options(id, bundle, given, streams.files);
         let (_, process) = self.store.create(options).map_err(|error| failure(WHAT, &error))?;
         Ok(Started { pid: process.pid, pidfd: process.pidfd, console: receive_console(ours)? })
     }
 
-    fn restore(&self, _: &str, _: &Path, _: &Restore, _: Stdio) -> Result<Started, Failure> {
-        Err(Failure::NotImplemented(
-            "OCI runtime restore failed: cofferdam cannot restore checkpoints".into(),
-        ))
+    fn restore(&self, id: &str, bundle: &Path, from: &Restore, stdio: Stdio) -> Result<Started, Failure> {
+        const WHAT: &str = "OCI runtime restore failed";
+        let streams = Streams::of(stdio, WHAT)?;
+        let (given, ours) = streams.console.unzip();
+        let options = RestoreOptions {
+            container: self.create_options(id, bundle, given, streams.files),
+            // Earlier images are found by the link that the checkpoint has left.
+            images: Images {
+                image_path: from.image.clone(),
+                work_path: Some(from.work.clone()),
+                ..Images::default()
+            },
+            ..RestoreOptions::default()
+        };
+        let (_, process) = self.store.restore(options).map_err(|error| failure(WHAT, &error))?;
+        Ok(Started { pid: process.pid, pidfd: process.pidfd, console: receive_console(ours)? })
     }
 
     fn start(&self, id: &str, _: &Path) -> Result<(), Failure> {
@@ -154,15 +177,32 @@ impl Engine for Library {
 
     fn checkpoint(
         &self,
-        _: &str,
+        id: &str,
         _: &Path,
-        _: &Path,
-        _: &Path,
-        _: &CheckpointOptions,
+        image: &Path,
+        work: &Path,
+        options: &CheckpointOptions,
     ) -> Result<(), Failure> {
-        Err(Failure::NotImplemented(
-            "OCI runtime checkpoint failed: cofferdam cannot write checkpoints".into(),
-        ))
+        const WHAT: &str = "OCI runtime checkpoint failed";
+        if let Some(other) = options.empty_namespaces.iter().find(|name| *name != "network") {
+            return Err(Failure::Other(format!("{WHAT}: namespace {other:?} is not supported")));
+        }
+        let said = criu::CheckpointOptions {
+            images: Images {
+                image_path: image.into(),
+                work_path: Some(work.into()),
+                tcp_established: options.open_tcp,
+                ext_unix_sk: options.external_unix_sockets,
+                shell_job: options.terminal,
+                file_locks: options.file_locks,
+                cgroups: CgroupsMode::named(&options.cgroups_mode).map_err(|error| failure(WHAT, &error))?,
+                ..Images::default()
+            },
+            parent_path: Some(&options.parent_path).filter(|path| !path.is_empty()).map(Into::into),
+            leave_running: !options.exit,
+            ..criu::CheckpointOptions::default()
+        };
+        self.load(id, WHAT)?.checkpoint(said).map_err(|error| failure(WHAT, &error))
     }
 
     fn delete(&self, id: &str, _: &Path, force: bool) -> Result<(), Failure> {
