@@ -13,6 +13,7 @@ pub mod machine;
 pub mod options;
 pub mod peers;
 pub mod series;
+pub mod shim;
 pub mod subjects;
 pub mod syscalls;
 pub mod table;

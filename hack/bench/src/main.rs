@@ -1,7 +1,7 @@
 //! The command: see the library's head.
 
 use cofferdam_bench::options::{self, Options, Task};
-use cofferdam_bench::{Result, instructions, kernel, subjects, syscalls};
+use cofferdam_bench::{Result, instructions, kernel, shim, subjects, syscalls};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,10 +22,12 @@ fn run(options: &Options) -> Result<()> {
             for subject in subjects::ALL {
                 println!("{:<14} {}", subject.name, subject.about);
             }
+            shim::list();
         }
         Task::Time => subjects::measure(options)?,
         Task::Syscalls => syscalls::count(options)?,
         Task::Instructions => instructions::count(options)?,
+        Task::Shim => shim::measure(options)?,
         Task::Kernel => kernel::trace_floor(options)?,
     }
     Ok(())

@@ -10,10 +10,11 @@ cofferdam-bench [OPTION]...               times every subject, all peers in one 
 cofferdam-bench syscalls [OPTION]...      system calls and processes of each verb, up to the container's execve
 cofferdam-bench instructions [OPTION]...  instructions of cofferdam's user-space half, beside those on record
 cofferdam-bench kernel [OPTION]...        what each call of the floor costs
+cofferdam-bench shim [OPTION]...          shims beside each other, and whole commands of engines: by hack/bench/engines
 
   --quick             few runs: to see that it works
   --full              10,000 mounts on the host, too
-  --runs N            runs of each peer (default 60; with --quick 10)
+  --runs N            runs of each peer (default 60; with --quick 10; of shims 100 and 5)
   --filter TEXT       only subjects whose name holds TEXT (repeatable)
   --list              the subjects
   --peer NAME=PATH    another runtime, or another build of one (repeatable). A name that begins with one of the known
@@ -47,6 +48,8 @@ pub enum Task {
     Instructions,
     /// The floor, call by call.
     Kernel,
+    /// Shims and engines.
+    Shim,
 }
 
 /// The command line, read.
@@ -113,6 +116,7 @@ impl Options {
                 "syscalls" => options.task = Task::Syscalls,
                 "instructions" => options.task = Task::Instructions,
                 "kernel" => options.task = Task::Kernel,
+                "shim" => options.task = Task::Shim,
                 "-h" | "--help" => options.task = Task::Help,
                 "--list" => options.task = Task::List,
                 "--quick" => options.quick = true,
