@@ -1,13 +1,14 @@
 #!/bin/bash
 # cri.sh [REGEX]...: Kubernetes without Kubernetes: pods over containerd's CRI socket, as the kubelet asks for them, with the tested
-# runtime as the RuntimeClass "e2e" (hack/testbed.d/runtime.sh writes its config.toml). Runs inside `hack/testbed run`. See walk.sh.
+# runtime as the RuntimeClass "e2e" (hack/testbed.d/runtime.sh writes its config.toml, with variants of it). Runs inside `hack/testbed run`. See walk.sh.
 # shellcheck disable=SC2009,SC2016,SC2317 # steps, and what they hand to `soon`, are called by name
 . "$(dirname "$0")/walk.sh"
 
 W=$TESTBED/walk-cri
 I=docker.io/library/busybox:latest
 mkdir -p "$W/logs"
-export CONTAINERD_ADDRESS=${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock} CONTAINERD_NAMESPACE=k8s.io
+CRI_GROUP=${CRI_GROUP:-${CONTAINERD_NAMESPACE:-cri}}
+export CONTAINERD_ADDRESS=${CONTAINERD_ADDRESS:-/run/containerd/containerd.sock} CONTAINERD_NAMESPACE=k8s.io CRI_GROUP
 TASKS=/run/containerd/io.containerd.runtime.v2.task/k8s.io
 
 after_step() {
@@ -35,13 +36,13 @@ F
   touch "$W/ready"
 }
 
-# pod NAME [CONFIG]: runs a pod's sandbox; JSON merged into its config. Its id is in $pod, its config in $pod_config.
+# pod NAME [CONFIG [CLASS]]: runs a pod's sandbox; JSON merged into its config. Its id is in $pod, its config in $pod_config.
 pod() {
-  pod_config=$(jq -nc --arg name "$1" --arg logs "$W/logs" --argjson more "${2:-null}" '{
+  pod_config=$(jq -nc --arg name "$1" --arg logs "$W/logs" --arg group "/$CRI_GROUP" --argjson more "${2:-null}" '{
     metadata: {name: $name, uid: $name, namespace: "default"}, hostname: $name, log_directory: $logs,
-    linux: {security_context: {namespace_options: {pid: 1}}}} * ($more // {})')
+    linux: {cgroup_parent: $group, security_context: {namespace_options: {pid: 1}}}} * ($more // {})')
   soon network
-  pod=$(cri RunPodSandbox "{\"config\": $pod_config, \"runtime_handler\": \"e2e\"}" | jq -er .pod_sandbox_id)
+  pod=$(cri RunPodSandbox "{\"config\": $pod_config, \"runtime_handler\": \"${3:-e2e}\"}" | jq -er .pod_sandbox_id)
 }
 network() { [[ $(cri Status '{"verbose": 1}' | jq -r '.info.lastCNILoadStatus') == OK ]]; }
 # container NAME CONFIG CMD...: makes and starts a container in $pod, with the pod's namespaces; JSON merged into its config. Its id is
@@ -194,10 +195,10 @@ step_volumes() {
 }
 
 # hostUsers: false. The pod's containers join the user namespace of its sandbox.
-step_pod_in_a_user_namespace() { # core
+user_namespace() {
   local map='[{"host_id": 300000, "container_id": 0, "length": 65536}]'
   local options="{\"pid\": 1, \"userns_options\": {\"mode\": 0, \"uids\": $map, \"gids\": $map}}"
-  pod users "{\"linux\": {\"security_context\": {\"namespace_options\": $options}}}"
+  pod users "{\"linux\": {\"security_context\": {\"namespace_options\": $options}}}" "$1"
   container a '{}' sleep 1006
   local a=$container
   container b '{}' sleep 1007
@@ -211,12 +212,23 @@ step_pod_in_a_user_namespace() { # core
   same 1 "$(shims | wc -l)" "shims"
 }
 
-# containerd 2 asks the shim (-info) whether it can do user namespaces and id-mapped mounts; 1.7 has no such field.
-step_runtime_class_is_known_to_do_user_namespaces() {
+step_pod_in_a_user_namespace() { user_namespace e2e; } # core
+step_pod_in_a_user_namespace_of_a_class_by_path() { user_namespace e2e-path; }
+
+# containerd 2 asks the shim (-info) whether it can do user namespaces and id-mapped mounts, and tells the kubelet, which refuses
+# hostUsers: false otherwise. It asks only where the runtime's type is io.containerd.runc.v2: hence a class by path. 1.7 does not tell.
+step_runtime_class_by_path_is_known_to_do_user_namespaces() {
   local handlers
   handlers=$(cri Status | jq -c '.runtime_handlers // empty')
   [ -n "$handlers" ] || skip "this containerd does not tell"
-  same 1 "$(jq -r '.[] | select(.name == "e2e") | .features.user_namespaces' <<<"$handlers")"
+  same 1 "$(jq -r '.[] | select(.name == "e2e-path") | .features.user_namespaces' <<<"$handlers")"
+}
+
+# CRI wraps the table of a type that it does not know into a message of its own.
+step_options_of_a_runtime_class_are_read() {
+  pod options null e2e-options
+  container a '{}' sleep 1000
+  [ -d "/run/containerd/e2e-options/k8s.io/$container" ] || fail "the state is elsewhere"
 }
 
 # --- containerd comes and goes
@@ -258,11 +270,11 @@ step_nothing_is_left() { # core
   after_step
   becomes "" shims
   becomes "" find "$TASKS" -mindepth 1 -maxdepth 1
-  states() { find /run/containerd/cofferdam-cri/k8s.io /run/containerd/runc/k8s.io -mindepth 1 -maxdepth 1 2>/dev/null || true; }
+  states() { find /run/containerd/cofferdam/k8s.io /run/containerd/e2e-options/k8s.io /run/containerd/runc/k8s.io -mindepth 1 -maxdepth 1 2>/dev/null || true; }
   becomes "" states
   no_mounts() { ! grep -q "$TASKS/" /proc/mounts; }
   soon no_mounts
-  becomes "" find /sys/fs/cgroup -type d -path '*k8s.io/*'
+  becomes "" find /sys/fs/cgroup -type d -path "*/$CRI_GROUP/*"
 }
 
 prepare

@@ -754,6 +754,25 @@ F
   DOCKER_BUILDKIT=1 docker build --no-cache --secret id=word,src="$W/word" -f "$W/Dockerfile" "$W/build"
 }
 
+# dockerd's own BuildKit runs `runc`, whatever the default runtime is, unless told otherwise.
+step_buildkit_with_the_runtime_asked_for() { # limit 120
+  local runtime
+  case ${TESTBED_RUNTIME:-runc} in
+    cofferdam*) runtime=$(docker info -f '{{.Runtimes.cofferdam.Path}}'); [ -x "$runtime" ] || runtime=$(command -v cofferdam) ;;
+    *) runtime=$(command -v "${TESTBED_RUNTIME:-runc}") ;;
+  esac
+  printf '#!/bin/sh\necho "$@" >>%q\nexec %q "$@"\n' "$W/buildkit-calls" "$runtime" >"$W/buildkit-runtime"
+  chmod +x "$W/buildkit-runtime"
+  DOCKER_BUILDKIT_RUNC_COMMAND=$W/buildkit-runtime engine start dockerd-buildkit
+  local DOCKER_HOST=unix:///run/docker-buildkit.sock
+  export DOCKER_HOST
+  docker load -q -i "${TESTBED_IMAGE:-/var/lib/busybox-image.tar}"
+  printf 'FROM busybox\nRUN echo built >/result\n' | DOCKER_BUILDKIT=1 docker build -q --network none -t walk/asked -
+  same built "$(docker run --rm walk/asked cat /result)"
+  grep -q ' run ' "$W/buildkit-calls"
+  engine stop dockerd-buildkit
+}
+
 step_buildkit_reports_a_failing_step() {
   printf 'FROM busybox\nRUN exit 42\n' >"$W/Dockerfile"
   mkdir -p "$W/build"

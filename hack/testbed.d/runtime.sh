@@ -24,15 +24,16 @@ ctr_words() {
   esac
 }
 
-# cri_toml NAME BIN: containerd's config.toml with NAME as the runtime class "e2e" beside its default, and the testbed's own
-# network and sandbox image (hack/e2e/cri.sh makes both).
+# cri_toml NAME BIN: containerd's config.toml with NAME as a runtime class beside its default, and the testbed's own network and sandbox
+# image (hack/e2e/cri.sh makes both). Three classes: e2e is the plain one; e2e-options has options; e2e-path has containerd's own runtime
+# type with our shim as its program, for what engines do for that type alone (see cri.sh).
 cri_toml() {
-  local type=io.containerd.runc.v2 options=''
+  local type=io.containerd.runc.v2 options='' path=''
   case $1 in
     runc) ;;
     crun) options='BinaryName = "/usr/bin/crun"' ;;
     cofferdam) options="BinaryName = \"$2/cofferdam\"" ;;
-    cofferdam-shim) type=io.containerd.cofferdam.v2 options='Root = "/run/containerd/cofferdam-cri"' ;;
+    cofferdam-shim) type=io.containerd.cofferdam.v2 path="runtime_path = \"$2/containerd-shim-cofferdam-v2\"" ;;
     *) return 1 ;;
   esac
   cat <<F
@@ -50,7 +51,22 @@ version = 2
       runtime_type = "io.containerd.runc.v2"
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e]
       runtime_type = "$type"
+F
+  # without options there is no table of them: an empty one is a message, too
+  [ -z "$options" ] || cat <<F
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e.options]
+        $options
+F
+  cat <<F
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e-options]
+      runtime_type = "$type"
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e-options.options]
+        $options
+        Root = "/run/containerd/e2e-options"
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e-path]
+      runtime_type = "io.containerd.runc.v2"
+      $path
+      [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e-path.options]
         $options
 F
 }
