@@ -182,7 +182,7 @@ impl Features {
                 intel_rdt: Enabled { enabled: false },
                 memory_policy: MemoryPolicy { modes: &MEMORY_MODES, flags: &MEMORY_FLAGS },
                 mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
-                net_devices: Enabled { enabled: false },
+                net_devices: Enabled { enabled: true },
             },
             annotations: BTreeMap::from([
                 ("cofferdam.commit", COMMIT),
@@ -234,7 +234,7 @@ fn seccomp(kernel: Option<u32>) -> Seccomp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cofferdam_plan::{Host, Needs, Options, Plan, Refused, Spec};
+    use cofferdam_plan::{Host, HostStep, Needs, Options, Plan, Refused, Spec};
     use cofferdam_spec::{MemoryPolicy, Mount};
     use cofferdam_step::{Source, Step};
 
@@ -325,9 +325,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_missing_is_refused() {
+    fn network_devices_compile_as_said() {
         let net = compile(|spec| drop(spec.linux.net_devices.insert("eth0".into(), Default::default())));
-        assert!(net.unwrap_err().to_string().contains("/linux/netDevices"));
+        let moves =
+            |plan: Plan| plan.host.iter().any(|step| matches!(step, HostStep::MoveNetworkDevices { .. }));
+        assert_eq!(net.is_ok_and(moves), Features::probe().linux.net_devices.enabled);
+    }
+
+    #[test]
+    fn what_is_said_to_be_missing_is_refused() {
         let rdt = compile(|spec| spec.linux.intel_rdt = Some(Default::default()));
         assert!(rdt.unwrap_err().to_string().contains("/linux/intelRdt"));
     }

@@ -26,6 +26,7 @@ mod machine;
 mod masks;
 mod mounts;
 mod namespaces;
+mod netdevices;
 mod process;
 mod rootfs;
 mod rootless;
@@ -46,6 +47,7 @@ const SUBJECTS: &[&[Test]] = &[
     capabilities::TESTS,
     limits::TESTS,
     namespaces::TESTS,
+    netdevices::TESTS,
     rootfs::TESTS,
     masks::TESTS,
     sysctl::TESTS,

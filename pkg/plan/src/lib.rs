@@ -26,6 +26,7 @@ mod idmap;
 mod limits;
 mod mounts;
 mod namespaces;
+mod netdevices;
 mod order;
 mod paths;
 mod print;
@@ -142,6 +143,15 @@ pub enum IdMap {
     NamespaceFile(String),
 }
 
+/// A network device that moves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkDevice {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container.
+    pub new_name: String,
+}
+
 /// One intention that the host side carries out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum HostStep {
@@ -168,6 +178,13 @@ pub enum HostStep {
         gid: Vec<IdMapping>,
         /// Writes `deny` to /proc/PID/setgroups first (a caller without privileges).
         deny_setgroups: bool,
+    },
+    /// Moves network devices of the host into the container's network namespace.
+    MoveNetworkDevices {
+        /// Which, in the order of their names.
+        devices: Vec<NetworkDevice>,
+        /// The file of a namespace that is joined; none is init's own.
+        namespace: Option<String>,
     },
     /// Writes init's oom_score_adj, which init in a user namespace may not lower.
     SetOomScoreAdj {

@@ -6,7 +6,7 @@ use crate::mounts::Context;
 use crate::namespaces::Wanted;
 use crate::paths::{absolute, clean};
 use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
-use crate::{cgroup, devices, hooks, limits, mounts, process, seccomp, sysctl};
+use crate::{cgroup, devices, hooks, limits, mounts, netdevices, process, seccomp, sysctl};
 use cofferdam_spec::Process;
 use cofferdam_step::{Barrier, Namespace, Step};
 
@@ -43,6 +43,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
         draft.host(HostStep::CompleteCgroup);
     }
     draft.host(HostStep::EnterCgroup);
+    netdevices::place(&mut draft, spec, &wanted, options)?;
     if ids.user_namespace {
         limits::from_the_host(&mut draft, process);
     }

@@ -216,6 +216,10 @@ impl Display for HostStep {
                 write!(f, "map uids {} gids {}", mappings(uid), mappings(gid))?;
                 f.write_str(if *deny_setgroups { ", deny setgroups" } else { "" })
             }
+            HostStep::MoveNetworkDevices { devices, .. } => {
+                let names = devices.iter().map(|device| format!("{} as {}", device.name, device.new_name));
+                write!(f, "move network devices {}", names.collect::<Vec<_>>().join(", "))
+            }
             HostStep::SetOomScoreAdj { value } => write!(f, "set oom_score_adj of init to {value}"),
             HostStep::SetRlimits { limits } => write!(f, "set {} rlimits of init", limits.len()),
             HostStep::Release(barrier) => write!(f, "tell init: {barrier}"),

@@ -225,3 +225,11 @@ pub fn shut_down_writing(socket: &impl AsFd) -> Result<()> {
     // SAFETY: integers only.
     unsafe { syscall!(libc::SYS_shutdown, socket.number(), libc::SHUT_WR) }.map(drop)
 }
+
+/// A netlink socket that speaks rtnetlink in the current network namespace (`NETLINK_ROUTE`), close-on-exec.
+pub fn rtnetlink() -> Result<Fd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC;
+    // SAFETY: integers only.
+    unsafe { syscall!(libc::SYS_socket, libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) }
+        .map(|fd| Fd::from_raw(fd as Raw))
+}

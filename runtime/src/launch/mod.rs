@@ -7,6 +7,7 @@ mod conditions;
 mod conversation;
 mod ids;
 mod image;
+mod netdevices;
 pub mod road;
 mod slots;
 
@@ -144,6 +145,10 @@ impl<'a> Journey<'a> {
             HostStep::EnterCgroup => self.enter_cgroup(),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
                 ids::map(self.traveller()?.pid, uid, gid, *deny_setgroups)
+            }
+            HostStep::MoveNetworkDevices { devices, namespace } => {
+                let own = format!("/proc/{}/ns/net", self.traveller()?.pid);
+                netdevices::move_all(devices, namespace.as_deref().unwrap_or(&own))
             }
             HostStep::SetOomScoreAdj { value } => {
                 let path = format!("/proc/{}/oom_score_adj", self.traveller()?.pid);

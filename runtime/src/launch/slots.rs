@@ -42,7 +42,7 @@ fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
 }
 
 /// A namespace file, proved to be one of its kind.
-fn namespace(kind: Namespace, path: &str) -> Result<Fd, Error> {
+pub(super) fn namespace(kind: Namespace, path: &str) -> Result<Fd, Error> {
     let file = fs::openat(&Cwd, path.as_bytes(), fs::O_RDONLY, 0)
         .map_err(|errno| Error::io(format!("open the {} namespace", kind.spec_name()), path, errno))?;
     match net::namespace_type(&file) {

@@ -33,9 +33,6 @@ fn not_yet(spec: &Spec) -> Checked {
     if spec.linux.intel_rdt.is_some() {
         return refuse("/linux/intelRdt", "config-linux.md#intelrdt", "is not implemented yet");
     }
-    if !spec.linux.net_devices.is_empty() {
-        return refuse("/linux/netDevices", "config-linux.md#network-devices", "is not implemented yet");
-    }
     Ok(())
 }
 
@@ -209,10 +206,6 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_refused_by_name() {
         assert_eq!(linux(json!({"intelRdt": {}})), "config.json /linux/intelRdt: is not implemented yet");
-        assert_eq!(
-            linux(json!({"netDevices": {"eth0": {}}})),
-            "config.json /linux/netDevices: is not implemented yet"
-        );
     }
 
     #[test]
