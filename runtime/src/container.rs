@@ -9,6 +9,7 @@ use crate::error::{Error, Verb};
 use crate::launch::Launched;
 use crate::state::{self, Home, Liveness, Root, State, Status, Summary};
 use crate::{create, exec, hooks, start};
+use cofferdam_cgroup::resctrl::ClassOfService;
 use cofferdam_cgroup::{Cgroup, Driver};
 use cofferdam_plan::{ExecTarget, Host};
 use cofferdam_spec::{Process as ProcessSpec, Spec};
@@ -397,6 +398,25 @@ impl Container {
         let settings = cofferdam_cgroup::translate(resources, &layout, driver, false)
             .map_err(|error| Error::below("update the container", error))?;
         self.cgroup().apply(&settings).map_err(|error| Error::below("update the container", error))
+    }
+
+    /// Changes its share of caches and memory bandwidth; empty leaves one as it is.
+    ///
+    /// # Errors
+    /// When a line is none, resctrl is not mounted, or the kernel refuses.
+    pub fn update_intel_rdt(&mut self, l3_cache_schema: &str, mem_bw_schema: &str) -> Result<(), Error> {
+        let failed = "update the container's share of caches and memory bandwidth";
+        let class = ClassOfService::new(self.id(), "", l3_cache_schema, mem_bw_schema, &[], false)
+            .map_err(|error| Error::below(failed, error))?;
+        let home = self.home.reopen()?.lock()?;
+        let mut saved: Saved = home.read()?;
+        let had = saved.cgroup.resctrl().is_some();
+        saved.cgroup.limit_resctrl(&class).map_err(|error| Error::below(failed, error))?;
+        if !had {
+            home.write(&saved)?;
+        }
+        self.saved = saved;
+        Ok(())
     }
 
     /// Runs another process in it. Returns when its program runs.

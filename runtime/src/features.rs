@@ -35,7 +35,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -65,6 +65,13 @@ struct Seccomp {
 #[derive(Debug, Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -179,7 +186,7 @@ impl Features {
                 seccomp: seccomp(target.map(|target| target.flags)),
                 apparmor: Enabled { enabled: true },
                 selinux: Enabled { enabled: true },
-                intel_rdt: Enabled { enabled: false },
+                intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
                 memory_policy: MemoryPolicy { modes: &MEMORY_MODES, flags: &MEMORY_FLAGS },
                 mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
                 net_devices: Enabled { enabled: true },
@@ -333,9 +340,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_to_be_missing_is_refused() {
-        let rdt = compile(|spec| spec.linux.intel_rdt = Some(Default::default()));
-        assert!(rdt.unwrap_err().to_string().contains("/linux/intelRdt"));
+    fn intel_rdt_compiles_as_said() {
+        let rdt = cofferdam_spec::IntelRdt {
+            schemata: vec!["L3:0=f".into()],
+            enable_monitoring: true,
+            ..Default::default()
+        };
+        let plan = compile(|spec| spec.linux.intel_rdt = Some(rdt)).unwrap();
+        let class = plan.host.iter().find_map(|step| match step {
+            HostStep::PrepareCgroup { settings, .. } => settings.class_of_service.clone(),
+            _ => None,
+        });
+        let said = Features::probe().linux.intel_rdt;
+        assert_eq!(class.is_some(), said.enabled);
+        let class = class.unwrap();
+        assert_eq!((class.schemata == ["L3:0=f"], class.monitor.is_some()), (said.schemata, said.monitoring));
     }
 
     #[test]

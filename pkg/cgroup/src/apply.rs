@@ -190,7 +190,7 @@ mod tests {
             }
             let path = dir.to_str().unwrap().to_owned();
             let own = OwnDir { controllers: String::new(), path, existed: false };
-            Fake { dir, cgroup: Cgroup { version: Version::V2, dirs: vec![own], unit: None } }
+            Fake { dir, cgroup: Cgroup { version: Version::V2, dirs: vec![own], unit: None, resctrl: None } }
         }
 
         fn read(&self, name: &str) -> String {

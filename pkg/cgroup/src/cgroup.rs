@@ -8,6 +8,7 @@ use crate::error::CgroupError;
 use crate::file;
 use crate::layout::Version;
 use crate::place::{Placement, Unit};
+use crate::resctrl::{self, ClassOfService, Group};
 
 /// One directory of a container's cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,7 @@ pub struct Cgroup {
     pub(crate) version: Version,
     pub(crate) dirs: Vec<OwnDir>,
     pub(crate) unit: Option<Unit>,
+    pub(crate) resctrl: Option<Group>,
 }
 
 /// How a [`Cgroup`] is written down: the part that the paths have in common, which holds the long id, only once.
@@ -57,6 +59,8 @@ struct Saved {
     /// Positions in `dirs` of those that existed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     existed: Vec<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resctrl: Option<Group>,
 }
 
 impl From<Cgroup> for Saved {
@@ -69,7 +73,14 @@ impl From<Cgroup> for Saved {
         let begin = |dir: &OwnDir| dir.path[..dir.path.len() - below.len()].to_owned();
         let dirs = cgroup.dirs.iter().map(|dir| (dir.controllers.clone(), begin(dir))).collect();
         let existed = (0..cgroup.dirs.len()).filter(|&index| cgroup.dirs[index].existed).collect();
-        Saved { version: cgroup.version, below: below.to_owned(), dirs, existed, unit: cgroup.unit }
+        Saved {
+            version: cgroup.version,
+            below: below.to_owned(),
+            dirs,
+            existed,
+            unit: cgroup.unit,
+            resctrl: cgroup.resctrl,
+        }
     }
 }
 
@@ -81,7 +92,7 @@ impl From<Saved> for Cgroup {
             existed: saved.existed.contains(&index),
         };
         let dirs = saved.dirs.into_iter().enumerate().map(dir).collect();
-        Cgroup { version: saved.version, dirs, unit: saved.unit }
+        Cgroup { version: saved.version, dirs, unit: saved.unit, resctrl: saved.resctrl }
     }
 }
 
@@ -99,7 +110,30 @@ impl Cgroup {
                 existed: false,
             })
             .collect();
-        Cgroup { version: placement.version, dirs, unit: placement.unit.clone() }
+        Cgroup { version: placement.version, dirs, unit: placement.unit.clone(), resctrl: None }
+    }
+
+    /// What it has in resctrl, if anything.
+    pub fn resctrl(&self) -> Option<&Group> {
+        self.resctrl.as_ref()
+    }
+
+    /// New limits in resctrl for a container that exists (`update`). One that has no class of service gets one of its own, with
+    /// all its processes: then the value has changed, and is to be saved.
+    ///
+    /// # Errors
+    ///
+    /// When resctrl is not mounted, and those of the kernel.
+    pub fn limit_resctrl(&mut self, wanted: &ClassOfService) -> Result<(), CgroupError> {
+        if let Some(group) = &self.resctrl {
+            return group.limit(&wanted.schemata);
+        }
+        let group = Group::make(wanted, &resctrl::root()?)?;
+        for pid in self.pids(true)? {
+            group.enter(pid)?;
+        }
+        self.resctrl = Some(group);
+        Ok(())
     }
 
     /// Which kind of layout it is in.
@@ -211,7 +245,7 @@ mod tests {
             path: path.into(),
             existed,
         };
-        Cgroup { version: Version::Hybrid, dirs: dirs.iter().map(dir).collect(), unit: None }
+        Cgroup { version: Version::Hybrid, dirs: dirs.iter().map(dir).collect(), unit: None, resctrl: None }
     }
 
     #[track_caller]

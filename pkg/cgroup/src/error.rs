@@ -134,6 +134,28 @@ pub enum CgroupError {
         /// The answer.
         reason: String,
     },
+    /// config.json has intelRdt, and resctrl is not mounted.
+    #[error(
+        "config.json /linux/intelRdt: intelRdt is specified in config, but Intel RDT is not enabled: no resctrl is mounted"
+    )]
+    NoResctrl,
+    /// A class of service that is somebody else's is not there.
+    #[error(
+        "clos dir not accessible (must be pre-created when l3CacheSchema and memBwSchema are empty): {path}: no such \
+         directory"
+    )]
+    NoClass {
+        /// Absolute path of the directory.
+        path: String,
+    },
+    /// A class of service that is there has other limits.
+    #[error("intelRdt: the schemata of {path} is not what config.json has: no line {line:?}")]
+    OtherLimits {
+        /// Absolute path of the directory.
+        path: String,
+        /// The line that is missing.
+        line: String,
+    },
     /// There is no cgroup hierarchy on this host.
     #[error("no cgroup mount found")]
     NoCgroups,

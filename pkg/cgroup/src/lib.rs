@@ -44,6 +44,7 @@ mod prepare;
 mod probe;
 mod refused;
 mod remove;
+pub mod resctrl;
 pub mod stats;
 pub mod systemd;
 mod translate;

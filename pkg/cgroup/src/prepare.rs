@@ -31,6 +31,7 @@ use crate::cgroup::{Cgroup, OwnDir, collect};
 use crate::error::CgroupError;
 use crate::layout::Version;
 use crate::place::{Dir, Placement, Unit};
+use crate::resctrl::{self, Group};
 use crate::systemd::Session;
 use crate::systemd::property::Property;
 use crate::translate::Settings;
@@ -96,7 +97,12 @@ impl Cgroup {
         options: &Options,
     ) -> Result<Prepared<'a>, CgroupError> {
         let mut prepared = Prepared {
-            cgroup: Cgroup { version: placement.version, dirs: Vec::new(), unit: placement.unit.clone() },
+            cgroup: Cgroup {
+                version: placement.version,
+                dirs: Vec::new(),
+                unit: placement.unit.clone(),
+                resctrl: None,
+            },
             placement,
             settings,
             options: *options,
@@ -107,6 +113,9 @@ impl Cgroup {
             unoccupied: false,
             done: false,
         };
+        if let Some(class) = &settings.class_of_service {
+            prepared.cgroup.resctrl = Some(Group::make(class, &resctrl::root()?)?);
+        }
         match &placement.unit {
             Some(unit) => prepared.prepare_unit(unit)?,
             None => {
@@ -163,18 +172,7 @@ impl Prepared<'_> {
     ///
     /// When a file cannot be opened.
     pub fn self_entry(&self) -> Result<Vec<OwnedFd>, CgroupError> {
-        self.cgroup
-            .dirs
-            .iter()
-            .filter(|dir| !dir.is_unified())
-            .map(|dir| {
-                let path = file::join(&dir.path, "tasks");
-                match OpenOptions::new().write(true).open(&path) {
-                    Ok(file) => Ok(OwnedFd::from(file)),
-                    Err(source) => Err(CgroupError::io("open", path, source)),
-                }
-            })
-            .collect()
+        self.cgroup.self_entry()
     }
 
     /// Puts the child, which must be waiting, into the cgroup. `cloned_into`: it was made with
@@ -186,6 +184,9 @@ impl Prepared<'_> {
     /// already; reaping it is up to the caller.
     pub fn enter(mut self, child: i32, cloned_into: bool) -> Result<Cgroup, CgroupError> {
         let placement = self.placement;
+        if let Some(group) = &self.cgroup.resctrl {
+            group.enter(child)?;
+        }
         if let Some(unit) = &placement.unit {
             self.enter_unit(unit, child)?;
         } else {
@@ -465,6 +466,9 @@ impl Cgroup {
     ///
     /// When the kernel does not take the process.
     pub fn join(&self, pid: i32, init: Option<i32>) -> Result<(), CgroupError> {
+        if let Some(group) = &self.resctrl {
+            group.enter(pid)?;
+        }
         for dir in &self.dirs {
             match (join(&dir.path, pid), init) {
                 (Err(error), Some(init)) if dir.is_unified() && error.is(Errno::EBUSY) => {
@@ -484,6 +488,9 @@ impl Cgroup {
     ///
     /// Refuses a path that leads out of the cgroup, and controllers that the container has no hierarchy for.
     pub fn join_sub(&self, pid: i32, subs: &[(Option<&str>, &str)]) -> Result<(), CgroupError> {
+        if let Some(group) = &self.resctrl {
+            group.enter(pid)?;
+        }
         let mut paths: Vec<String> = self.dirs.iter().map(|dir| dir.path.clone()).collect();
         for (controllers, sub) in subs {
             let sub = inside(sub)?;
@@ -526,17 +533,15 @@ impl Cgroup {
     ///
     /// When a file cannot be opened.
     pub fn self_entry(&self) -> Result<Vec<OwnedFd>, CgroupError> {
-        self.dirs
-            .iter()
-            .filter(|dir| !dir.is_unified())
-            .map(|dir| {
-                let path = file::join(&dir.path, "tasks");
-                match OpenOptions::new().write(true).open(&path) {
-                    Ok(file) => Ok(OwnedFd::from(file)),
-                    Err(source) => Err(CgroupError::io("open", path, source)),
-                }
-            })
-            .collect()
+        let resctrl = self.resctrl.as_ref().map_or(Ok(Vec::new()), Group::self_entry)?;
+        let hierarchies = self.dirs.iter().filter(|dir| !dir.is_unified()).map(|dir| {
+            let path = file::join(&dir.path, "tasks");
+            match OpenOptions::new().write(true).open(&path) {
+                Ok(file) => Ok(OwnedFd::from(file)),
+                Err(source) => Err(CgroupError::io("open", path, source)),
+            }
+        });
+        hierarchies.chain(resctrl.into_iter().map(Ok)).collect()
     }
 
     /// As [`Cgroup::v2_dir_fd`], of the sub-cgroup in which `init`, the container's first process, is now: for an

@@ -24,6 +24,9 @@ impl Cgroup {
     ///
     /// When a directory remains. The others are removed all the same, and calling again is possible.
     pub fn remove(&self) -> Result<(), CgroupError> {
+        if let Some(group) = &self.resctrl {
+            group.remove()?;
+        }
         if let Some(unit) = &self.unit {
             crate::systemd::stop(unit)?;
         }

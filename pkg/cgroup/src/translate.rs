@@ -34,6 +34,9 @@ pub struct Settings {
     /// The same in systemd's words; empty with the fs driver.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub properties: Vec<Property>,
+    /// `linux.intelRdt`, which is limited by a filesystem of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_of_service: Option<crate::resctrl::ClassOfService>,
     /// A limit on processes that is too tight for a runtime's own (those below [`ROOM`]) is not set until
     /// [`crate::Cgroup::settle`]. A process that is cloned into a cgroup counts at once, where one that is moved there is
     /// let in regardless; so with `pids.limit` 0 no container could start, and with 1 none whose init has to clone again

@@ -4,9 +4,10 @@ use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::namespaces::Wanted;
 use crate::{Host, HostStep, Options};
+use cofferdam_cgroup::resctrl::ClassOfService;
 use cofferdam_cgroup::systemd::annotation;
 use cofferdam_cgroup::{Driver, Placement, default_device_rules, place, translate};
-use cofferdam_spec::{Refused, Spec};
+use cofferdam_spec::{IntelRdt, Refused, Spec};
 use cofferdam_step::Namespace;
 use oci_spec::runtime::LinuxResources;
 
@@ -25,6 +26,7 @@ pub(crate) fn prepare(
     let placement = place(&host.cgroup, &options.id, path, driver, user).map_err(refused)?;
     let resources = with_default_devices(spec);
     let mut settings = translate(&resources, &host.cgroup, driver, true).map_err(refused)?;
+    settings.class_of_service = class_of_service(spec, &options.id).map_err(refused)?;
     // The launcher settles when init has cloned all that it clones.
     settings.settle_later = true;
     draft.warnings.append(&mut settings.warnings);
@@ -34,6 +36,13 @@ pub(crate) fn prepare(
     let owner = owner(spec, wanted, ids);
     draft.host(HostStep::PrepareCgroup { placement: placement.clone(), settings: Box::new(settings), owner });
     Ok(placement)
+}
+
+/// `/linux/intelRdt`
+fn class_of_service(spec: &Spec, id: &str) -> Result<Option<ClassOfService>, cofferdam_cgroup::Refused> {
+    let Some(rdt) = &spec.linux.intel_rdt else { return Ok(None) };
+    let IntelRdt { clos_id, schemata, l3_cache_schema, mem_bw_schema, enable_monitoring } = rdt;
+    ClassOfService::new(id, clos_id, l3_cache_schema, mem_bw_schema, schemata, *enable_monitoring).map(Some)
 }
 
 fn refused(error: cofferdam_cgroup::Refused) -> Refused {

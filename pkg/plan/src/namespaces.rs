@@ -12,6 +12,8 @@ pub(crate) struct Wanted {
     pub new: Namespaces,
     /// Joined, with the index in config.json, in [`Namespace::ALL`]'s order.
     pub joined: Vec<(Namespace, String)>,
+    /// On the direct road, the new ones that init is born in; the others it makes by itself.
+    born_in: Namespaces,
 }
 
 /// The kind of a namespace by the spec's name.
@@ -32,7 +34,11 @@ impl Wanted {
             }
         }
         joined.sort_by_key(|(kind, _)| Namespace::ALL.iter().position(|known| known == kind));
-        let wanted = Wanted { new, joined };
+        // A network that devices are moved into must be there when init is.
+        let born_in = [Namespace::Pid, Namespace::Network].into_iter().filter(|kind| {
+            new.contains(*kind) && (*kind == Namespace::Pid || !spec.linux.net_devices.is_empty())
+        });
+        let wanted = Wanted { new, joined, born_in: born_in.collect() };
         // runc goes on, mounts into the host's tree and leaves that there for good (seen with 1.3.6).
         if !wanted.has(Namespace::Mount) {
             return Err(Refused::new(
@@ -69,8 +75,7 @@ impl Wanted {
         }
         // Only what a process must be born in. The others cost more than the rest of the clone, during which the parent
         // stands still: init makes them while the parent makes the cgroup.
-        let clone = self.new.contains(Namespace::Pid).then_some(Namespace::Pid);
-        Road { staged: false, clone: clone.into_iter().collect() }
+        Road { staged: false, clone: self.born_in }
     }
 
     /// The head of init's list: into all namespaces but the cgroup one.
@@ -78,7 +83,7 @@ impl Wanted {
         if !self.staged() {
             let mut here = self.new;
             here.remove(Namespace::Cgroup);
-            here.remove(Namespace::Pid);
+            self.born_in.iter().for_each(|kind| here.remove(kind));
             if !here.is_empty() {
                 draft.step(Step::Unshare { namespaces: here });
             }

@@ -203,6 +203,10 @@ impl Display for HostStep {
                 for limit in &settings.writes {
                     write!(f, "\n      {} = {}", limit.file, limit.value.trim_end())?;
                 }
+                if let Some(class) = &settings.class_of_service {
+                    let class_name = if class.name.is_empty() { "/" } else { &class.name };
+                    write!(f, "\n      resctrl {class_name}: {}", class.schemata.join(" "))?;
+                }
                 if !settings.properties.is_empty() {
                     let names: Vec<&str> = settings.properties.iter().map(|one| one.name.as_str()).collect();
                     write!(f, "\n      unit properties {}", names.join(" "))?;

@@ -198,3 +198,23 @@ fn limits_of_a_user_namespace_are_set_by_the_host() {
     assert!(host.contains(&"set 1 rlimits of init".to_owned()));
     assert!(!plan.init.iter().any(|step| matches!(step, Step::SetOomScoreAdj { .. } | Step::SetRlimit(_))));
 }
+
+#[test]
+fn init_is_born_in_the_network_that_devices_move_into() {
+    let devices = json!({"linux": {"netDevices": {"eth1": {"name": "eth0"}, "eth2": {}}}});
+    let plan = plan(devices.clone(), &v2());
+    assert_eq!(plan.road.clone, [Namespace::Pid, Namespace::Network].into_iter().collect());
+    let move_step = "move network devices eth1 as eth0, eth2 as eth2".to_owned();
+    let steps = host_steps(&plan);
+    let at = |step: &str| steps.iter().position(|known| known == step).unwrap();
+    assert!(at("spawn init") < at(&move_step) && at(&move_step) < at("tell init: cgroup joined"));
+    let rootless_options = cofferdam_plan::Options { rootless: true, ..options() };
+    assert_eq!(
+        support::attempt(devices, &v2(), &rootless_options).unwrap_err().to_string(),
+        "config.json /linux/netDevices: network devices are not supported for rootless containers"
+    );
+    assert_eq!(
+        refusal(json!({"linux": {"netDevices": {"a": {"name": "x"}, "b": {"name": "x"}}}}), &v2()),
+        "config.json /linux/netDevices/b/name: \"x\" is the name of \"a\" already"
+    );
+}

@@ -34,19 +34,14 @@ pub static GRAMMAR: Grammar = Grammar {
         value("kernel-memory", "", "gone from the kernel").ignored(),
         value("kernel-memory-tcp", "", "gone from the kernel").ignored(),
         value("pids-limit", "", "greatest number of processes; -1 for no limit"),
-        value("l3-cache-schema", "", "Intel RDT; refused: not supported yet"),
-        value("mem-bw-schema", "", "Intel RDT; refused: not supported yet"),
+        value("l3-cache-schema", "", "Intel RDT: the container's share of the L3 cache: L3:0=f;1=f"),
+        value("mem-bw-schema", "", "Intel RDT: the container's share of memory bandwidth: MB:0=20;1=70"),
     ],
     count: (1, 1),
     verbatim_after: ANY,
 };
 
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
-    for flag in ["l3-cache-schema", "mem-bw-schema"] {
-        if said.text(flag)?.is_some() {
-            return Err(Error::Unsupported(format!("--{flag}: Intel RDT is not supported yet")));
-        }
-    }
     let resources = match said.path("resources") {
         Some(path) if path.as_os_str() == "-" => from_json(std::io::stdin().lock(), "stdin")?,
         Some(path) => {
@@ -55,7 +50,12 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         }
         None => from_flags(said)?,
     };
-    context.store().load(said.argument(0)?)?.update(&resources)?;
+    let mut container = context.store().load(said.argument(0)?)?;
+    container.update(&resources)?;
+    let (l3, bandwidth) = (said.text("l3-cache-schema")?, said.text("mem-bw-schema")?);
+    if l3.is_some() || bandwidth.is_some() {
+        container.update_intel_rdt(l3.unwrap_or_default(), bandwidth.unwrap_or_default())?;
+    }
     Ok(0)
 }
 

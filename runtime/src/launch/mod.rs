@@ -249,7 +249,9 @@ impl<'a> Journey<'a> {
             return Ok(());
         }
         match join.subs {
-            _ if born_in && join.cgroup.version() == cofferdam_cgroup::Version::V2 => Ok(()),
+            _ if born_in && join.cgroup.version() == cofferdam_cgroup::Version::V2 => {
+                join.cgroup.resctrl().map_or(Ok(()), |group| group.enter(pid))
+            }
             [] => join.cgroup.join(pid, Some(join.init)),
             subs => join.cgroup.join_sub(pid, subs),
         }

@@ -10,7 +10,6 @@ const TIME: &str = "config-linux.md#offset-for-time-namespace";
 const DEVICES: &str = "config-linux.md#devices";
 
 pub(super) fn check(spec: &Spec, warnings: &mut Warnings) -> Checked {
-    not_yet(spec)?;
     namespaces(spec)?;
     user_namespace(spec, warnings)?;
     time_offsets(spec)?;
@@ -26,14 +25,6 @@ pub(super) fn check(spec: &Spec, warnings: &mut Warnings) -> Checked {
             refuse("/linux/rootfsPropagation", "config-linux.md#rootfs-mount-propagation", message)
         }
     }
-}
-
-/// Properties that wait for their turn: a container that asks for them must not start without them.
-fn not_yet(spec: &Spec) -> Checked {
-    if spec.linux.intel_rdt.is_some() {
-        return refuse("/linux/intelRdt", "config-linux.md#intelrdt", "is not implemented yet");
-    }
-    Ok(())
 }
 
 const KINDS: [&str; 8] = ["pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time"];
@@ -201,11 +192,6 @@ mod tests {
 
     fn linux(change: Value) -> String {
         refusal(json!({ "linux": change }))
-    }
-
-    #[test]
-    fn what_is_not_implemented_is_refused_by_name() {
-        assert_eq!(linux(json!({"intelRdt": {}})), "config.json /linux/intelRdt: is not implemented yet");
     }
 
     #[test]
