@@ -107,5 +107,37 @@ step_init_and_healthcheck() {
   exits 0 podman healthcheck run e2e
 }
 
+counted() { podman exec e2e cat /dev/shm/count; }
+beyond() { [ "$(counted)" -gt "$1" ]; }
+step_checkpoint_and_restore() { # limit 120
+  command -v criu >/dev/null || skip "no criu"
+  criu check >/dev/null 2>&1 || skip "criu check fails on this kernel"
+  run -d --name e2e busybox sh -c 'i=0; while :; do i=$((i + 1)); echo $i >/dev/shm/count; sleep 0.1; done'
+  soon beyond 5
+  podman container checkpoint e2e
+  same exited "$(inspect e2e '{{.State.Status}}')"
+  podman container restore e2e
+  same running "$(inspect e2e '{{.State.Status}}')"
+  soon beyond 7
+  # and as another container, from a file
+  podman container checkpoint --leave-running --export "$W/e2e.tar" e2e
+  same running "$(inspect e2e '{{.State.Status}}')"
+  podman rm -f -t 0 e2e
+  podman container restore --import "$W/e2e.tar"
+  same running "$(inspect e2e '{{.State.Status}}')"
+  soon beyond 9
+}
+step_checkpoint_of_a_terminal() { # limit 120
+  command -v criu >/dev/null || skip "no criu"
+  criu check >/dev/null 2>&1 || skip "criu check fails on this kernel"
+  run -dt --name e2e busybox sh -c 'i=0; while :; do i=$((i + 1)); echo round $i; sleep 0.1; done'
+  shows "round 5" podman logs e2e
+  podman container checkpoint e2e
+  local lines; lines=$(podman logs e2e | wc -l)
+  podman container restore e2e
+  grows() { [ "$(podman logs e2e | wc -l)" -gt "$lines" ]; }
+  soon grows
+}
+
 prepare
 walk "$@"
