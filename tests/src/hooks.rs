@@ -399,11 +399,14 @@ fn a_hook_that_leaves_a_child_with_its_output_does_not_hang_create(t: &T) {
     let hook = script("sleep 1000 & echo $! > /dev/null");
     let container: Container = t.container(&bundle.with(json!({"hooks": {"createRuntime": [hook]}})));
     let out = container.make(&["create"]).within(5).run();
-    for pid in procs::descendants(nix::unistd::getppid().as_raw()) {
-        if procs::command_line(pid).ends_with("sleep 1000") && pid != container.pid() {
-            procs::end(pid);
-        }
-    }
+    // The hook's child may still be on its way to its program.
+    assert!(procs::wait_until(t.seconds(10), || {
+        let all = procs::descendants(nix::unistd::getppid().as_raw()).into_iter();
+        let child = all
+            .into_iter()
+            .find(|pid| procs::command_line(*pid).ends_with("sleep 1000") && *pid != container.pid());
+        child.inspect(|pid| procs::end(*pid)).is_some()
+    }));
     out.ok();
     container.force_delete();
 }
