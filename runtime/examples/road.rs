@@ -111,7 +111,7 @@ fn main() {
             env: vec!["PATH=/bin".into()],
         },
     ]);
-    let program = Program { fds: vec![], steps };
+    let program = Program { steps, ..Program::default() };
     let mut times = vec![];
     for _ in 0..count {
         let t = std::time::Instant::now();

@@ -8,7 +8,7 @@ use crate::sockets;
 use crate::state::{
     FORMAT, Home, Init, LateHooks, LockedHome, Root, Status, boot_id, check_id, rfc3339_nanos,
 };
-use crate::{files, hooks};
+use crate::{files, hooks, timeline};
 use cofferdam_cgroup::Cgroup;
 use cofferdam_plan::{ExecTarget, Host, HostStep, Options, Plan};
 use cofferdam_spec::{Hook, Process as ProcessSpec, Spec};
@@ -25,10 +25,14 @@ pub(crate) fn create(
 ) -> Result<(Home, Saved, Process), Error> {
     check_id(&options.id)?;
     launch::check_preserved(options.preserve_fds)?;
+    let span = timeline::span("look at this machine");
     let probe = Host::probe(&cofferdam_plan::needs(spec));
+    drop(span);
     let host = probe.map_err(|error| Error::call("look at this machine", error))?;
     let plan_options = plan_options(options, &host);
+    let span = timeline::span("compile the plan");
     let plan = cofferdam_plan::compile(spec, &host, &plan_options)?;
+    drop(span);
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
@@ -36,7 +40,9 @@ pub(crate) fn create(
     let mut saved = first_state(spec, options, &plan, target)?;
     saved.exec.rootless = plan_options.rootless;
     // Behind this nothing may fail without giving the id back.
+    let span = timeline::span("reserve the id");
     let home = root.reserve(&options.id)?;
+    drop(span);
     let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
     match creation.carry_out() {
         Ok(process) => {

@@ -4,7 +4,7 @@ use crate::container::{Container, ExecOptions, Process, Saved};
 use crate::error::{Error, Verb};
 use crate::launch::{self, Companion, Given, JoinCgroup, Launch};
 use crate::state::Status;
-use crate::{files, sockets};
+use crate::{files, sockets, timeline};
 use cofferdam_cgroup::Cgroup;
 use cofferdam_plan::{ExecOptions as PlanOptions, Host, Needs};
 use cofferdam_spec::Hook;
@@ -30,7 +30,9 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
         selinux: !options.process.selinux_label.is_empty(),
         seccomp: false,
     };
+    let span = timeline::span("look at this machine");
     let host = Host::probe(&needs).map_err(|error| Error::call("look at this machine", error))?;
+    drop(span);
     let console = match (&options.console, &options.console_socket) {
         (Some(socket), _) => Some(Fd::from(sockets::duplicate(socket)?)),
         (None, Some(path)) => Some(Fd::from(sockets::connect(path)?)),
@@ -41,7 +43,9 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
         console: console.is_some(),
         foreground: options.foreground,
     };
+    let span = timeline::span("compile the plan");
     let plan = cofferdam_plan::compile_exec(&options.process, target, &host, &plan_options)?;
+    drop(span);
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }

@@ -20,3 +20,4 @@ pub mod report;
 mod sockets;
 mod start;
 pub mod state;
+pub mod timeline;

@@ -7,6 +7,7 @@ use crate::launch::{end_process, unless_gone};
 use crate::report::StepFailed;
 use crate::sockets;
 use crate::state::Status;
+use crate::timeline;
 use cofferdam_step::{Report, ReportKind, Step};
 use cofferdam_sys::{Fd, fs, net, process};
 
@@ -14,6 +15,8 @@ use cofferdam_sys::{Fd, fs, net, process};
 const READY: u8 = b'r';
 /// Starts.
 const GO: u8 = b's';
+/// The same, and init is to tell when each step begins.
+const GO_TIMED: u8 = b't';
 
 /// Starts a created container.
 pub(crate) fn start(container: &Container) -> Result<(), Error> {
@@ -23,14 +26,23 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
     if status != Status::Created {
         return Err(container.wrong_state(Verb::Start, status));
     }
+    let span = timeline::span("reach init");
     let socket = connect(container)?;
+    drop(span);
     let said = |sent| unless_gone(sent).map_err(|errno| Error::call("speak to init", errno));
     // Without the name the container is no longer "created". It goes before the program can run, so that the death of this
     // process at any point leaves no running container that says it waits for its start, and no init that waits in vain.
     said(net::send(&socket, &[READY]))?;
     home.remove_file(START)?;
-    said(net::send(&socket, &[GO]))?;
+    let kept = container.saved().kept();
+    if timeline::recording() {
+        timeline::init(container.pid().unwrap_or_default(), &numbered(kept.steps, &kept.late));
+    }
+    said(net::send(&socket, &[if timeline::recording() { GO_TIMED } else { GO }]))?;
+    let span = timeline::span("await the program");
     hear(container, &socket)?;
+    timeline::gone();
+    drop(span);
     let poststart = &container.saved().hooks.poststart;
     if poststart.is_empty() {
         return Ok(());
@@ -60,6 +72,7 @@ fn hear(container: &Container, socket: &Fd) -> Result<(), Error> {
     loop {
         match read(socket)? {
             Some(Report { kind: ReportKind::Executing, .. }) => executing = true,
+            Some(report) if report.kind == ReportKind::Timed => timeline::step(&report),
             Some(report) if report.kind == ReportKind::SeccompListener => {
                 pass_listener(container, report.detail as i32)?;
                 net::send(socket, &[0]).map_err(|errno| Error::call("speak to init", errno))?;
@@ -98,10 +111,14 @@ fn read(socket: &Fd) -> Result<Option<Report>, Error> {
 /// The sentence of a step behind the barrier: its number counts from the plan's beginning, of which only the end was kept.
 fn failed(container: &Container, report: Report) -> Error {
     let kept = container.saved().kept();
-    let first = kept.steps.saturating_sub(kept.late.len());
-    let mut steps = vec![Step::NewSession; first];
-    steps.extend(kept.late.iter().cloned());
-    StepFailed::new("start", container.id(), &steps, report).into()
+    StepFailed::new("start", container.id(), &numbered(kept.steps, &kept.late), report).into()
+}
+
+/// The steps of which only the last were kept, by their numbers.
+fn numbered(count: usize, late: &[Step]) -> Vec<Step> {
+    let mut steps = vec![Step::NewSession; count.saturating_sub(late.len())];
+    steps.extend(late.iter().cloned());
+    steps
 }
 
 fn pass_listener(container: &Container, number: i32) -> Result<(), Error> {

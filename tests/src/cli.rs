@@ -4,6 +4,7 @@ use crate::harness::{Bundle, Need, T, Test, procs};
 use crate::{below, test};
 use nix::mount::MsFlags;
 use serde_json::{Value, json};
+use std::fs;
 
 pub const TESTS: &[Test] = &[
     test!(version_has_its_first_line),
@@ -31,6 +32,8 @@ pub const TESTS: &[Test] = &[
     test!(plan_prints_the_steps).needs(&[Need::Ours("only cofferdam has a plan")]),
     test!(plan_does_not_show_the_environment).needs(&[Need::Ours("only cofferdam has a plan")]),
     test!(plan_needs_no_privileges).needs(&[Need::Ours("only cofferdam has a plan")]),
+    test!(a_timeline_has_a_span_for_every_step).needs(&[Need::Ours("only cofferdam has timelines")]),
+    test!(a_timeline_that_cannot_be_written_is_an_error).needs(&[Need::Ours("only cofferdam has timelines")]),
     test!(help_is_there),
 ];
 
@@ -44,7 +47,7 @@ fn version_has_its_first_line(t: &T) {
 fn spec_writes_a_config_that_runs(t: &T) {
     let bundle = t.bundle();
     t.call(&["spec"]).bare().cwd(&bundle.dir).run().ok();
-    let text = std::fs::read_to_string(bundle.dir.join("config.json")).unwrap();
+    let text = fs::read_to_string(bundle.dir.join("config.json")).unwrap();
     let mut bundle = bundle.clone();
     bundle.config = serde_json::from_str(&text).unwrap();
     assert_eq!(bundle.config["process"]["terminal"], true);
@@ -57,7 +60,7 @@ fn written_by(t: &T, runtime: &crate::harness::world::Runtime, flags: &[&str]) -
     let words: Vec<&str> = ["spec", "--bundle", dir.to_str().unwrap()].iter().chain(flags).copied().collect();
     let out = std::process::Command::new(&runtime.path).args(words).output().unwrap();
     assert!(out.status.success(), "{out:?}");
-    serde_json::from_str(&std::fs::read_to_string(dir.join("config.json")).unwrap()).unwrap()
+    serde_json::from_str(&fs::read_to_string(dir.join("config.json")).unwrap()).unwrap()
 }
 
 fn spec_writes_what_runc_writes(t: &T) {
@@ -78,10 +81,10 @@ fn spec_writes_what_runc_writes(t: &T) {
 
 fn spec_does_not_overwrite(t: &T) {
     let dir = t.make_dir("spec");
-    std::fs::write(dir.join("config.json"), "mine").unwrap();
+    fs::write(dir.join("config.json"), "mine").unwrap();
     let out = t.call(&["spec", "--bundle", &dir.to_string_lossy()]).run().fails();
     assert!(out.message().contains("exists"), "{}", out.message());
-    assert_eq!(std::fs::read_to_string(dir.join("config.json")).unwrap(), "mine");
+    assert_eq!(fs::read_to_string(dir.join("config.json")).unwrap(), "mine");
 }
 
 fn features_are_json(t: &T) {
@@ -127,7 +130,7 @@ fn ids_are_checked(t: &T) {
     for id in ["", ".", "..", "a/b", "/abs", "a b", "a\nb", "ü", "a:b", "../../etc", "a\\b"] {
         let out = t.call(&["create", "--bundle", &dir, id]).run().fails();
         assert!(!out.message().is_empty(), "{id:?}");
-        let entries = std::fs::read_dir(t.state_dir()).map_or(0, Iterator::count);
+        let entries = fs::read_dir(t.state_dir()).map_or(0, Iterator::count);
         assert_eq!(entries, 0, "{id:?} left something");
     }
 }
@@ -164,11 +167,11 @@ fn log_flags<'a>(t: &T, file: &'a str, format: &'a str) -> Vec<String> {
 
 fn the_log_is_appended_to(t: &T) {
     let file = t.path("log").to_string_lossy().into_owned();
-    std::fs::write(&file, "first\n").unwrap();
+    fs::write(&file, "first\n").unwrap();
     for _ in 0..2 {
         t.call(&log_flags(t, &file, "json")).bare().run().fails();
     }
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("first\n") && text.lines().count() == 3, "{text}");
 }
 
@@ -180,7 +183,7 @@ fn the_error_is_on_stderr_too(t: &T) {
 fn the_log_as_text(t: &T) {
     let file = t.path("log").to_string_lossy().into_owned();
     t.call(&log_flags(t, &file, "text")).bare().run().fails();
-    let text = std::fs::read_to_string(&file).unwrap();
+    let text = fs::read_to_string(&file).unwrap();
     assert!(text.starts_with("time=\"") && text.contains("\" level=error msg=\""), "{text}");
     let out = t.call(&log_flags(t, &file, "nonsense")).bare().run().fails();
     assert!(out.stderr.contains("log-format") || out.stderr.contains("nonsense"), "{}", out.stderr);
@@ -225,7 +228,7 @@ fn the_root_is_made_when_needed(t: &T) {
     let (root, dir) =
         (root.to_string_lossy().into_owned(), container.bundle.dir.to_string_lossy().into_owned());
     assert_eq!(t.call(&["--root", &root, "run", "-b", &dir, &container.id]).bare().run().ok().stdout, "in\n");
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&root).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&root).unwrap().permissions());
     assert_eq!(mode & 0o077, 0, "others may look into the state: {mode:o}");
 }
 
@@ -295,7 +298,7 @@ fn debug_says_more(t: &T) {
     ];
     let out = t.call(&words).bare().run().ok();
     assert_eq!(out.stdout, "in\n");
-    let text = std::fs::read_to_string(file).unwrap();
+    let text = fs::read_to_string(file).unwrap();
     assert!(text.contains("\"level\":\"debug\""), "{text}");
     for line in text.lines() {
         let _: Value = serde_json::from_str(line).unwrap();
@@ -333,10 +336,10 @@ fn plan_needs_no_privileges(t: &T) {
     let bundle = t.bundle();
     bundle.save();
     for dir in bundle.dir.ancestors().take(3) {
-        let _ = std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755));
+        let _ = fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o755));
     }
     let runtime = t.path("runtime");
-    std::fs::copy(&t.runtime.path, &runtime).unwrap();
+    fs::copy(&t.runtime.path, &runtime).unwrap();
     let out = std::os::unix::process::CommandExt::uid(&mut std::process::Command::new(&runtime), 1234)
         .args(["plan", "--bundle"])
         .arg(&bundle.dir)
@@ -350,4 +353,47 @@ fn help_is_there(t: &T) {
         let out = t.call(words).bare().run().ok();
         assert!(out.stdout.contains("USAGE") || out.stdout.contains("Usage"), "{out:?}");
     }
+}
+
+/// The names of a timeline's spans, by the process that they belong to.
+fn spans(file: &std::path::Path) -> [Vec<String>; 2] {
+    let trace: Value = serde_json::from_str(&fs::read_to_string(file).unwrap()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let process = |name: &str| {
+        events.iter().find(|event| event["args"]["name"] == name).map(|event| event["pid"].clone())
+    };
+    ["host", "init"].map(|name| {
+        let own = |event: &&Value| event["ph"] == "X" && Some(&event["pid"]) == process(name).as_ref();
+        events.iter().filter(own).map(|event| event["name"].as_str().unwrap().to_owned()).collect()
+    })
+}
+
+fn a_timeline_has_a_span_for_every_step(t: &T) {
+    let container = t.container(&t.bundle().args(&["sleep", "1000"]));
+    let file = |name: &str| t.path(name);
+    let said = |name: &str| file(name).to_string_lossy().into_owned();
+    container.make(&["create", "--timeline", &said("create")]).run().ok();
+    container.verb(&["start", "--timeline", &said("start")]).run().ok();
+    container.exec_with(&["--timeline", &said("exec")], &["true"]).run().ok();
+    container.force_delete();
+    let [host, init] = spans(&file("create"));
+    for name in ["read config.json", "compile the plan", "spawn init", "seal the image", "cofferdam create"] {
+        assert!(host.iter().any(|span| span == name), "{name}: {host:?}");
+    }
+    for name in ["begin a session", "mount proc on /proc", "pivot the root", "find the program"] {
+        assert!(init.iter().any(|span| span.contains(name)), "{name}: {init:?}");
+    }
+    let [host, init] = spans(&file("start"));
+    assert!(host.iter().any(|span| span == "await the program"), "{host:?}");
+    assert!(init.iter().any(|span| span.ends_with("exec sleep")), "{init:?}");
+    let [host, init] = spans(&file("exec"));
+    assert!(host.iter().any(|span| span == "wait for the process"), "{host:?}");
+    assert!(init.iter().any(|span| span.ends_with("exec true")), "{init:?}");
+}
+
+fn a_timeline_that_cannot_be_written_is_an_error(t: &T) {
+    let container = t.container(&t.bundle().args(&["true"]));
+    let out = container.make(&["run", "--timeline", "/no/such/dir/file"]).run().fails();
+    assert!(out.message().contains("create the timeline /no/such/dir/file"), "{}", out.message());
+    t.nothing_is_left(&container);
 }

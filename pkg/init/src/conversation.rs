@@ -58,6 +58,16 @@ impl Conversation {
         self.report(Report { kind, attempt: Attempt::None, step: 0, errno: 0, detail })
     }
 
+    /// Says that a step begins.
+    pub(crate) fn time(&self, step: usize) {
+        let (kind, detail) = (ReportKind::Timed, process::realtime() as i64);
+        let report = Report { kind, attempt: Attempt::None, step: step as u16, errno: 0, detail };
+        if let Some(socket) = &self.0 {
+            // Whoever made the container may be gone by now: then there is no SIGPIPE either, which would end this process.
+            let _ = net::send(socket, &report.to_bytes());
+        }
+    }
+
     pub(crate) fn tell(&self, barrier: Barrier) -> Outcome {
         self.say(ReportKind::AtBarrier, barrier as i64)
     }
@@ -108,6 +118,8 @@ fn expected(barrier: Barrier, byte: Option<u8>) -> Outcome {
 const READY: u8 = b'r';
 /// What it sends then.
 const GO: u8 = b's';
+/// The same, by a starter that wants to know when each step begins.
+const GO_TIMED: u8 = b't';
 /// Signals that end a process by default and that somebody may well send to a container that was never started.
 const ENDING: [i32; 9] = [
     libc::SIGHUP,
@@ -142,7 +154,14 @@ impl Init {
             }
         }
         match self.conversation.read_byte()? {
-            Some(GO) => Ok(()),
+            Some(GO) => {
+                self.timed = false;
+                Ok(())
+            }
+            Some(GO_TIMED) => {
+                self.timed = true;
+                Ok(())
+            }
             _ => give_up(None),
         }
     }

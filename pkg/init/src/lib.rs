@@ -73,6 +73,8 @@ pub(crate) struct Init {
     program: Vec<u8>,
     /// `HOME=…` to add.
     home: Option<String>,
+    /// Whether the host side wants to know when each step begins.
+    timed: bool,
     /// Whether the host side knows that only the filter and the execve are left.
     announced: bool,
 }
@@ -101,6 +103,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         umask: sys_process::umask(0),
         program: Vec::new(),
         home: None,
+        timed: program.timed,
         announced: false,
     };
     init.carry_out(&program)
@@ -114,6 +117,10 @@ impl Init {
             namespaces::hide_from_ptrace();
         }
         for (index, step) in program.steps.iter().enumerate() {
+            // Behind the announcement there may be a filter that forbids to say anything.
+            if self.timed && !self.announced {
+                self.conversation.time(index);
+            }
             if let Err(failure) = self.step(step, program) {
                 self.conversation.fail(index, failure);
                 sys_process::exit(1);

@@ -32,6 +32,8 @@ pub struct Slot(pub u16);
 pub struct Program {
     /// Descriptor numbers as init has inherited them, by slot.
     pub fds: Vec<i32>,
+    /// Init tells when each step begins.
+    pub timed: bool,
     /// Carried out in order; the last is [`Step::Exec`].
     pub steps: Vec<Step>,
 }

@@ -29,6 +29,8 @@ pub enum ReportKind {
     SeccompListener = 4,
     /// All that can fail with a word has been done: the stream's end now means that the program runs.
     Executing = 5,
+    /// The step begins, at `detail` nanoseconds since 1970. Only of a [`crate::Program`] that is timed.
+    Timed = 6,
 }
 
 macro_rules! attempts {
@@ -157,6 +159,7 @@ impl Report {
             3 => ReportKind::Cloned,
             4 => ReportKind::SeccompListener,
             5 => ReportKind::Executing,
+            6 => ReportKind::Timed,
             _ => return None,
         };
         Some(Report {

@@ -196,6 +196,14 @@ pub fn umask(mask: u32) -> u32 {
     unsafe { syscall!(libc::SYS_umask, mask) }.map_or(0, |old| old as u32)
 }
 
+/// The realtime clock, in nanoseconds since 1970 (clock_gettime(2)): the one clock that a time namespace does not shift.
+pub fn realtime() -> u64 {
+    let mut time = [0i64; 2];
+    // SAFETY: the kernel writes one timespec, which is two 64-bit numbers.
+    let _ = unsafe { syscall!(libc::SYS_clock_gettime, libc::CLOCK_REALTIME, time.as_mut_ptr()) };
+    time[0] as u64 * 1_000_000_000 + time[1] as u64
+}
+
 /// `prlimit64(2)`: sets one limit of a process (0 is the caller).
 pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     let limit = [soft, hard];

@@ -1,10 +1,11 @@
 //! `cofferdam create`
 
 use super::args::{ANY, Flag, Grammar, Words, switch, value};
-use super::{Context, absolute};
+use super::{Context, TIMELINE, absolute};
 use crate::container::CreateOptions;
 use crate::error::Error;
 use crate::notify;
+use crate::timeline;
 use cofferdam_spec::Spec;
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ pub static GRAMMAR: Grammar = Grammar {
         PID_FILE,
         NO_PIVOT,
         NO_NEW_KEYRING,
+        TIMELINE,
         PRESERVE_FDS,
         NO_SUBREAPER,
     ],
@@ -74,7 +76,9 @@ pub fn options(context: &Context, said: &Words) -> Result<CreateOptions, Error> 
     crate::state::check_id(&id)?;
     let bundle = absolute(&said.path("bundle").unwrap_or_else(|| PathBuf::from(".")))?;
     let config = said.path("config").unwrap_or_else(|| bundle.join("config.json"));
+    let span = timeline::span("read config.json");
     let mut spec = Spec::load(&config)?;
+    drop(span);
     let inherited = pass_on(&mut spec.process, said)?;
     Ok(CreateOptions {
         id,

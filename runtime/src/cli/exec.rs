@@ -1,12 +1,13 @@
 //! `cofferdam exec`
 
-use super::Context;
 use super::args::{ANY, Grammar, Words, switch, value, values};
 use super::create::{CONSOLE_SOCKET, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS, check_terminal};
 use super::run::DETACH;
+use super::{Context, TIMELINE};
 use crate::console::{self, Foreground};
 use crate::container::ExecOptions;
 use crate::error::Error;
+use crate::timeline;
 use cofferdam_spec::Process;
 
 pub static GRAMMAR: Grammar = Grammar {
@@ -30,6 +31,7 @@ pub static GRAMMAR: Grammar = Grammar {
         value("apparmor", "", "AppArmor profile"),
         switch("no-new-privs", "", "set no_new_privs"),
         values("cap", "c", "capability to add to the bounding, effective and permitted sets"),
+        TIMELINE,
         PRESERVE_FDS,
         values("cgroup", "", "[controller[,controller]:]path of a cgroup below the container's"),
         switch("ignore-paused", "", "go on although the container is paused"),
@@ -40,7 +42,9 @@ pub static GRAMMAR: Grammar = Grammar {
 };
 
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
+    let span = timeline::span("read the state");
     let container = context.store().load(said.argument(0)?)?;
+    drop(span);
     let process = match said.path("process") {
         Some(path) => Process::load(&path)?,
         None => process(said, container.saved().kept().process.clone())?,
@@ -69,6 +73,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     let child = container.exec(&options)?;
     // The other end must close when init is done with it.
     drop(options);
+    let _span = timeline::span("wait for the process");
     foreground.attend(&child)
 }
 

@@ -28,6 +28,7 @@ use crate::container::{Rootless, Store};
 use crate::error::{Error, message};
 use crate::log::{self, Format, Log};
 use crate::state::Root;
+use crate::timeline::Recording;
 use args::{ANY, Flag, Grammar, Words, flag_lines, switch, value};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -236,8 +237,20 @@ fn enter(
     let context = Context::new(program, &said)?;
     *failure = verb.failure;
     let _timed = tracing::debug_span!("command", name = verb.grammar.name).entered();
-    (verb.run)(&context, &heard)
+    let recording = match heard.path("timeline") {
+        Some(path) => Some(Recording::begin(&path, format_args!("cofferdam {}", verb.grammar.name))?),
+        None => None,
+    };
+    let done = (verb.run)(&context, &heard);
+    match recording.map_or(Ok(()), Recording::end) {
+        Err(error) if done.is_ok() => Err(error),
+        _ => done,
+    }
 }
+
+/// Of the verbs that start something.
+const TIMELINE: Flag =
+    value("timeline", "", "write a trace of what took how long to this file: Perfetto and Chrome show it");
 
 fn open_log(said: &Words) -> Result<(), Error> {
     let format = match said.text("log-format")? {

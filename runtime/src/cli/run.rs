@@ -1,14 +1,15 @@
 //! `cofferdam run`
 
-use super::Context;
 use super::args::{ANY, Flag, Grammar, Words, switch};
 use super::create::{
     self, BUNDLE, CONFIG, CONSOLE_SOCKET, NO_NEW_KEYRING, NO_PIVOT, PID_FILE, PIDFD_SOCKET, PRESERVE_FDS,
 };
+use super::{Context, TIMELINE};
 use crate::console::{self, Foreground};
 use crate::container::{Container, CreateOptions, Process};
 use crate::error::{Ending, Error, message};
 use crate::notify::{self, Notify};
+use crate::timeline;
 
 pub const DETACH: Flag = switch("detach", "d", "do not wait for the process");
 
@@ -29,6 +30,7 @@ pub static GRAMMAR: Grammar = Grammar {
         switch("no-subreaper", "", "do not become the parent of the container's orphans"),
         NO_PIVOT,
         NO_NEW_KEYRING,
+        TIMELINE,
         PRESERVE_FDS,
     ],
     count: (1, 1),
@@ -66,9 +68,11 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         if let (Some(notify), Some(init)) = (notify, container.saved().init) {
             scope.spawn(move || warn(notify.relay(&init, false)));
         }
+        let _span = timeline::span("wait for the process");
         foreground.attend(&process)
     });
     if !said.on("keep") {
+        let _span = timeline::span("delete the container");
         container.delete(true)?;
         if waited_for {
             notify::forget(&context.root, &id)?;

@@ -1,22 +1,25 @@
 //! `cofferdam start`
 
-use super::Context;
 use super::args::{ANY, Grammar, Words};
+use super::{Context, TIMELINE};
 use crate::error::Error;
 use crate::notify::Notify;
+use crate::timeline;
 
 pub static GRAMMAR: Grammar = Grammar {
     name: "start",
     summary: "run the process of a created container",
     arguments: "<container-id>",
     about: "Returns when the process has begun and the poststart hooks have run.",
-    flags: &[],
+    flags: &[TIMELINE],
     count: (1, 1),
     verbatim_after: ANY,
 };
 
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
+    let span = timeline::span("read the state");
     let container = context.store().load(said.argument(0)?)?;
+    drop(span);
     let notify = Notify::listen(&context.root, container.id())?;
     container.start()?;
     if let (Some(notify), Some(init)) = (notify, container.saved().init) {

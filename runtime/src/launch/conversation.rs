@@ -1,6 +1,7 @@
 //! The host's end of the socket to init.
 
-use cofferdam_step::{Barrier, Program, Report};
+use crate::timeline;
+use cofferdam_step::{Barrier, Program, Report, ReportKind};
 use cofferdam_sys::{Errno, Fd, Raw, Result, fs, net};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -38,13 +39,19 @@ impl Conversation {
 
     /// Init's next record; none when it has ended or become the container's program. EPROTO for what is no record.
     pub(super) fn read(&self) -> Result<Option<Report>> {
-        let mut bytes = [0; Report::SIZE];
-        match fs::read_full(&self.0, &mut bytes) {
-            Ok(Report::SIZE) => Report::from_bytes(&bytes).map(Some).ok_or(Errno::EPROTO),
-            // Init died with something of ours unread.
-            Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
-            Ok(_) => Err(Errno::EPROTO),
-            Err(errno) => Err(errno),
+        loop {
+            let mut bytes = [0; Report::SIZE];
+            let report = match fs::read_full(&self.0, &mut bytes) {
+                Ok(Report::SIZE) => Report::from_bytes(&bytes).map(Some).ok_or(Errno::EPROTO),
+                // Init died with something of ours unread.
+                Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+                Ok(_) => Err(Errno::EPROTO),
+                Err(errno) => Err(errno),
+            };
+            match report {
+                Ok(Some(timed)) if timed.kind == ReportKind::Timed => timeline::step(&timed),
+                other => return other,
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod slots;
 
 use crate::error::{Ending, Error};
 use crate::report::StepFailed;
+use crate::timeline;
 use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
 use cofferdam_plan::{HostStep, Plan};
 use cofferdam_spec::Hook;
@@ -120,11 +121,16 @@ impl<'a> Journey<'a> {
 
     fn travel(&mut self, companion: &mut dyn Companion) -> Result<(), Error> {
         for step in &self.launch.plan.host {
+            let _span = timeline::span(step);
             self.step(step, companion)?;
         }
         // A created container waits behind its last barrier; everything else runs its program now.
         let waits = self.launch.plan.init.iter().any(|step| matches!(step, Step::AwaitStart { .. }));
-        if waits { Ok(()) } else { self.see_off(companion) }
+        if waits {
+            return Ok(());
+        }
+        let _span = timeline::span("await the program");
+        self.see_off(companion)
     }
 
     fn step(&mut self, step: &'a HostStep, companion: &mut dyn Companion) -> Result<(), Error> {
@@ -187,7 +193,8 @@ impl<'a> Journey<'a> {
         let mut inherit = road::numbers(&slots);
         // What the caller wants to pass on need not be close-on-exec: callers differ.
         inherit.extend((3..3 + *preserve_fds).map(|fd| fd as Raw));
-        let program = Program { fds: road::numbers(&slots), steps: plan.init.clone() };
+        let program =
+            Program { fds: road::numbers(&slots), timed: timeline::recording(), steps: plan.init.clone() };
         let departure = Departure {
             staged: plan.road.staged,
             namespaces: plan.road.clone,
@@ -199,6 +206,7 @@ impl<'a> Journey<'a> {
             road::depart(&departure, &program).map_err(|errno| Error::call("spawn init", errno))?;
         let arrived = if plan.road.staged { traveller.arrive() } else { Ok(Arrival::There) };
         let pid = traveller.pid;
+        timeline::init(pid, &plan.init);
         self.traveller = Some(traveller);
         match arrived.map_err(|errno| Error::call("listen to init", errno))? {
             Arrival::There => conditions::check_maps(&plan.conditions, pid),
@@ -278,7 +286,10 @@ impl<'a> Journey<'a> {
                     let answered = self.traveller()?.conversation.answer(0);
                     answered.map_err(|errno| Error::call("speak to init", errno))?;
                 }
-                None if self.executing => return Ok(()),
+                None if self.executing => {
+                    timeline::gone();
+                    return Ok(());
+                }
                 other => return Err(self.failure(other)),
             }
         }

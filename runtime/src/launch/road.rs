@@ -10,6 +10,7 @@
 
 use super::conversation::Conversation;
 use super::image;
+use crate::timeline;
 use cofferdam_step::{Namespaces, Program, Report, ReportKind};
 use cofferdam_sys::spawn::{Spawn, spawn};
 use cofferdam_sys::{Borrowed, Errno, Fd, Raw, Result, Strings, net, process};
@@ -52,7 +53,9 @@ pub enum Arrival {
 /// # Errors
 /// Those of memfd_create, socketpair, setns, clone3, execveat.
 pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
+    let span = timeline::span("seal the image");
     let image = image::sealed()?;
+    drop(span);
     let (ours, theirs) = net::socketpair()?;
     let inherit: Vec<Raw> = departure.inherit.iter().copied().chain([theirs.raw()]).collect();
     let args = Strings::new(&["cofferdam-init", &theirs.raw().to_string()])?;
@@ -66,13 +69,16 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
         inherit: &inherit,
         stdio: departure.stdio,
     };
+    let span = timeline::span("clone and execute the image");
     let spawned = spawn(&child)?;
+    drop(span);
     let traveller = Traveller {
         pid: spawned.pid,
         pidfd: spawned.pidfd,
         in_cgroup: spawned.in_cgroup,
         conversation: Conversation(ours),
     };
+    let _span = timeline::span("send the steps");
     match traveller.conversation.send(program) {
         Ok(()) => Ok(traveller),
         Err(errno) => {
