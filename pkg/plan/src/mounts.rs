@@ -18,7 +18,7 @@ use crate::idmap::{self, Ids};
 use crate::namespaces::Wanted;
 use crate::paths::{absolute, clean};
 use crate::{Host, Options, SlotSource};
-use cofferdam_cgroup::Placement;
+use cofferdam_cgroup::{Placement, Version};
 use cofferdam_spec::{Refused, Spec};
 use cofferdam_step::{Attributes, Create, FsOption, Mount, Namespace, Propagation, Source, Step};
 use options::{
@@ -78,12 +78,37 @@ impl Context<'_> {
         draft.step(Step::PrepareRoot { path: path.to_owned(), slot, keep_propagation });
     }
 
-    /// All entries, in order.
-    pub fn mount_all(&self, draft: &mut Draft) -> Result<(), Refused> {
-        for (at, entry) in self.spec.mounts.iter().enumerate() {
-            self.mount(draft, entry, at)?;
+    /// The entries in order, but for those that [`Context::mount_rest`] mounts.
+    pub fn mount_most(&self, draft: &mut Draft) -> Result<(), Refused> {
+        let wait = self.cgroups_can_wait();
+        let mut entries = self.spec.mounts.iter().enumerate();
+        entries.try_for_each(|(at, entry)| match wait && entry.fstype == "cgroup" {
+            true => Ok(()),
+            false => self.mount(draft, entry, at),
+        })
+    }
+
+    /// Mounts of cgroups that could wait.
+    pub fn mount_rest(&self, draft: &mut Draft) -> Result<(), Refused> {
+        if !self.cgroups_can_wait() {
+            return Ok(());
         }
-        Ok(())
+        let entries = self.spec.mounts.iter().enumerate();
+        entries
+            .filter(|(_, entry)| entry.fstype == "cgroup")
+            .try_for_each(|(at, entry)| self.mount(draft, entry, at))
+    }
+
+    /// Whether mounts of cgroups can be the last ones: the host makes v1's directories while init mounts the others. Nothing may be
+    /// mounted below them, or hide them.
+    fn cgroups_can_wait(&self) -> bool {
+        let top = |path: &str| clean(path).split('/').nth(1).map(str::to_owned);
+        let mut later = self.spec.mounts.iter().skip_while(|entry| entry.fstype != "cgroup");
+        let Some(first) = later.next() else { return false };
+        self.host.cgroup.version() != Version::V2
+            && !self.ids.user_namespace
+            && later
+                .all(|entry| entry.fstype == "cgroup" || top(&entry.destination) != top(&first.destination))
     }
 
     /// Behind the pivot: what was left writable and shall not be.

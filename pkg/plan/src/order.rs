@@ -122,10 +122,11 @@ fn filesystem(
 ) -> Result<(), Refused> {
     let spec = context.spec;
     context.prepare_root(draft, root_path);
-    context.mount_all(draft)?;
+    context.mount_most(draft)?;
     if devices::are_ours(spec) {
         devices::make(draft, context);
     }
+    context.mount_rest(draft)?;
     hooks::runtime(draft, spec);
     hooks::create_container(draft, spec, context.options);
     let cwd = clean(&process.cwd);

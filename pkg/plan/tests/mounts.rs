@@ -548,3 +548,18 @@ fn masks_share_with_a_shared_root_and_come_before_an_unbindable_one() {
         assert_eq!(root < at("make /proc/bus read-only"), first, "{word}");
     }
 }
+
+#[test]
+fn cgroups_of_v1_are_mounted_when_all_else_is_in_place() {
+    let order = |mounts: serde_json::Value| {
+        let plan = plan(json!({"mounts": mounts}), &v1());
+        let steps = steps(&plan);
+        let at = |text: &str| steps.iter().position(|step| step.contains(text)).unwrap();
+        (at("await the host: cgroup joined") < at("/shm"), at("/shm") < at(" on /sys/fs/cgroup"))
+    };
+    let cgroup = json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"});
+    let shm = |destination| json!({"destination": destination, "type": "tmpfs", "source": "shm"});
+    assert_eq!(order(json!([cgroup, shm("/dev/shm")])), (false, true));
+    // What lies below them, or above, keeps its place.
+    assert_eq!(order(json!([cgroup, shm("/sys/fs/cgroup/shm")])), (true, false));
+}
