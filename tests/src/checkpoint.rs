@@ -1,8 +1,8 @@
 //! `checkpoint` and `restore`: what a container had before, it has afterwards; a failure of either changes nothing.
 //!
-//! CRIU's own limits are not ours to test: streams go to /dev/null or pipes, for it refuses files from outside, and packets are not
-//! locked out (a configuration file by the annotation says so), for which not every machine has the tools.
+//! CRIU's own limits are not ours to test: streams go to /dev/null or pipes, for it refuses files from outside.
 
+use crate::harness::world::find_program;
 use crate::harness::{Call, Container, Need, Out, T, Test, procs};
 use crate::sockets::{Receiver, Terminal};
 use crate::{always, below, test};
@@ -74,10 +74,15 @@ fn running<'t>(t: &'t T, script: &str, change: Value) -> Container<'t> {
     started(t.container(&quiet(t, script).with(change)))
 }
 
+/// With the tools CRIU locks packets out, without them a configuration file keeps it from doing so (of which 4.1 dies).
 fn quiet(t: &T, script: &str) -> crate::harness::Bundle {
+    let bundle = t.bundle().script(script);
+    if find_program("iptables-restore").is_some() && find_program("ip6tables-restore").is_some() {
+        return bundle;
+    }
     let file = t.path("criu.conf");
     fs::write(&file, "network-lock skip\n").expect("write criu's configuration");
-    t.bundle().script(script).with(json!({"annotations": {"org.criu.config": file}}))
+    bundle.with(json!({"annotations": {"org.criu.config": file}}))
 }
 
 fn started(container: Container) -> Container {
@@ -496,11 +501,17 @@ fn monotonic_time_goes_on(t: &T) {
 }
 
 fn the_configuration_file_is_the_annotations(t: &T) {
-    let container = running(t, COUNT, json!({}));
-    fs::write(t.path("criu.conf"), "network-lock skip\nlog-file other.log\n").expect("write");
+    let file = t.path("criu.conf");
+    fs::write(&file, "network-lock skip\nlog-file other.log\n").expect("write");
+    let container = running(t, COUNT, json!({"annotations": {"org.criu.config": file}}));
     let (images, work) = (images(t, "images"), t.make_dir("work"));
     let work = ["--work-path", &work.to_string_lossy()];
-    save(&container, &images, &work).run().ok();
+    let out = save(&container, &images, &work).run();
+    if out.stderr.contains("it was killed by SIGSEGV") || out.log.contains("EOF") {
+        container.force_delete();
+        t.skip("this criu dies of a configuration file");
+    }
+    out.ok();
     quietly(restore(&container, &images, &work)).ok();
     assert!(t.path("work/other.log").exists() && !t.path("work/dump.log").exists());
     assert!(!t.path("images/dump.log").exists());

@@ -1,12 +1,13 @@
 //! One `criu swrk` process and the socket to it: a request goes out, notifications come in and are answered, then the response.
 
 use super::rpc;
-use crate::error::Error;
+use crate::error::{Ending, Error};
 use cofferdam_proto::Message;
 use cofferdam_sys::shim::{self, Program};
 use cofferdam_sys::{Errno, Fd, Raw, Strings, net, process};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::cell::Cell;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ pub(super) struct Session {
     socket: OwnedFd,
     pub pid: i32,
     pidfd: Fd,
-    ended: bool,
+    ended: Cell<bool>,
 }
 
 /// How a request failed.
@@ -80,7 +81,7 @@ impl Session {
             dies_with_thread: false,
         })
         .map_err(failed)?;
-        Ok(Session { socket: ours, pid: child.pid, pidfd: child.pidfd, ended: false })
+        Ok(Session { socket: ours, pid: child.pid, pidfd: child.pidfd, ended: Cell::new(false) })
     }
 
     /// Sends a request and hears notifications until it is answered.
@@ -142,9 +143,7 @@ impl Session {
     fn receive(&self) -> Result<(rpc::Response, Option<Fd>), Failure> {
         let mut bytes = vec![0; MESSAGE];
         match net::receive_fd(&self.socket, &mut bytes) {
-            Ok((0, _)) | Err(Errno::ECONNRESET) => {
-                Err(Failure::Criu("criu failed: it ended without an answer".into(), String::new()))
-            }
+            Ok((0, _)) | Err(Errno::ECONNRESET) => Err(self.gone()),
             Ok((length, fd)) => match rpc::Response::parse_from_bytes(&bytes[..length]) {
                 Ok(response) => Ok((response, fd)),
                 Err(error) => Err(Failure::Criu(
@@ -157,28 +156,39 @@ impl Session {
     }
 
     /// Waits for CRIU to end by itself, which it does once it has answered.
-    pub fn end(mut self) -> Result<(), Failure> {
+    pub fn end(self) -> Result<(), Failure> {
         let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
-        self.ended = true;
+        match self.wait()? {
+            Ending::Exited(0) => Ok(()),
+            ending => Err(Failure::Criu(format!("criu failed: it {ending}"), String::new())),
+        }
+    }
+
+    fn wait(&self) -> Result<Ending, Failure> {
+        self.ended.set(true);
         let status = process::wait(self.pid, false)
             .map_err(|errno| Failure::Ours(Error::call("wait for criu", errno)))?
             .unwrap_or(0);
-        match status {
-            0 => Ok(()),
-            status if libc::WIFSIGNALED(status) => {
-                Err(Failure::Criu(format!("criu failed: signal {}", libc::WTERMSIG(status)), String::new()))
-            }
-            status => Err(Failure::Criu(
-                format!("criu failed: exit status {}", libc::WEXITSTATUS(status)),
-                String::new(),
-            )),
-        }
+        Ok(match libc::WIFSIGNALED(status) {
+            true => Ending::Killed(libc::WTERMSIG(status)),
+            false => Ending::Exited(libc::WEXITSTATUS(status)),
+        })
+    }
+
+    /// Its socket is closed, and so it has ended or is about to.
+    fn gone(&self) -> Failure {
+        let is_over = process::poll_readable(&self.pidfd, UNDONE_WITHIN).unwrap_or(false);
+        let how = match is_over.then(|| self.wait()) {
+            Some(Ok(ending)) => format!(": it {ending}"),
+            _ => String::new(),
+        };
+        Failure::Criu(format!("criu failed: no answer{how}"), String::new())
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if self.ended {
+        if self.ended.get() {
             return;
         }
         // Without its socket it undoes what it has begun, and lets go of processes that it holds; that must not be cut short.
