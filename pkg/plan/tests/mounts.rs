@@ -551,7 +551,7 @@ fn masks_share_with_a_shared_root_and_come_before_an_unbindable_one() {
 
 #[test]
 fn cgroups_of_v1_are_mounted_when_all_else_is_in_place() {
-    let order = |mounts: serde_json::Value| {
+    let order = |mounts: Value| {
         let plan = plan(json!({"mounts": mounts}), &v1());
         let steps = steps(&plan);
         let at = |text: &str| steps.iter().position(|step| step.contains(text)).unwrap();

@@ -22,7 +22,7 @@
 use oci_spec::runtime::LinuxSeccompOperator as Op;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use crate::bpf::{ARGS, Assembler, Instruction, LOAD, Label};
+use crate::bpf::{ARGS, Assembler, Goto, Instruction, JUMP_EQUAL, LOAD, Label};
 
 /// A condition on one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,16 @@ pub(crate) struct Rule {
     pub action: u32,
     /// Which entry of `/linux/seccomp/syscalls` it comes from.
     pub entry: usize,
+}
+
+impl Rule {
+    /// Whether both want nothing but equality of one argument, the same one with the same upper half.
+    fn differs_in_value(&self, other: &Rule, wide: bool) -> bool {
+        let ([one], [another]) = (&self.conditions[..], &other.conditions[..]) else { return false };
+        (one.op, another.op) == (Op::ScmpCmpEq, Op::ScmpCmpEq)
+            && one.arg == another.arg
+            && (!wide || one.value >> 32 == another.value >> 32)
+    }
 }
 
 /// How a half of an argument is compared, once negations are turned into the other branch.
@@ -216,6 +226,24 @@ impl Ordered {
     }
 }
 
+/// Writes the code of rules that want one argument to be one of several values: the argument is loaded once for all of them.
+fn assemble_values(rules: &[Rule], wide: bool, big_endian: bool, assembler: &mut Assembler) {
+    let Condition { arg, value, .. } = rules[0].conditions[0];
+    let (lower, upper) = if big_endian { (4, 0) } else { (0, 4) };
+    let at = ARGS + u32::from(arg) * 8;
+    let next = Goto::To(assembler.last());
+    let mut code = next;
+    for rule in rules.iter().rev() {
+        let lower = rule.conditions[0].value as u32;
+        code = assembler.branch(JUMP_EQUAL, lower, Goto::Return(rule.action), code);
+    }
+    code = assembler.load(at + lower, code);
+    if wide {
+        code = assembler.branch(JUMP_EQUAL, (value >> 32) as u32, code, next);
+        assembler.load(at + upper, code);
+    }
+}
+
 /// Writes the code that tries `rules` in turn and ends the program.
 pub(crate) fn assemble(
     rules: &[Rule],
@@ -225,7 +253,16 @@ pub(crate) fn assemble(
     assembler: &mut Assembler,
 ) -> Label {
     assembler.push_return(otherwise);
-    for rule in rules.iter().rev() {
+    let mut left = rules;
+    while let Some((rule, before)) = left.split_last() {
+        let alike = left.iter().rev().take_while(|other| other.differs_in_value(rule, wide)).count();
+        if alike > 1 {
+            let (rest, alike) = left.split_at(left.len() - alike);
+            assemble_values(alike, wide, big_endian, assembler);
+            left = rest;
+            continue;
+        }
+        left = before;
         assembler.push_return(rule.action);
         let conditions = rule.conditions.iter().map(|condition| condition.compiled(wide)).collect();
         let rule = SeccompRule::new(conditions).expect("a rule without conditions is decided by its number");

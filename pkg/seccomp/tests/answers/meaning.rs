@@ -3,7 +3,7 @@
 use cofferdam_seccomp::interpret::{Call, run};
 use cofferdam_seccomp::{compile, describe, syscalls};
 use oci_spec::runtime::Arch;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::calls::{self, arch_named, audit};
 use crate::made_up::MadeUp;
@@ -153,4 +153,33 @@ fn made_up_profiles_mean_what_they_say() {
             );
         });
     }
+}
+
+/// `count` values of one argument of three calls, some with an upper half, some with another action.
+fn many_values(count: u64) -> Value {
+    const CALLS: [&str; 3] = ["lseek", "ioctl", "kcmp"];
+    let rules: Vec<Value> = (0..count)
+        .map(|number| {
+            let value = 1_000_000 + number + if number.is_multiple_of(20) { 7 << 32 } else { 0 };
+            let action = if number.is_multiple_of(7) { "SCMP_ACT_LOG" } else { "SCMP_ACT_ERRNO" };
+            json!({"names": [CALLS[number as usize % CALLS.len()]], "action": action,
+                "args": [{"index": 1, "value": value, "op": "SCMP_CMP_EQ"}]})
+        })
+        .collect();
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"]})
+}
+
+#[test]
+fn many_values_of_one_argument_are_compared_one_after_the_other() {
+    let json = many_values(60);
+    let program = compile(&profile(&json), &target("SCMP_ARCH_X86_64")).unwrap().instructions;
+    let meaning = Meaning::of(&json, "SCMP_ARCH_X86_64");
+    calls::every(&json, "SCMP_ARCH_X86_64", |call| {
+        let (got, expected) = (run(&program, call).unwrap().value, meaning.answer(call));
+        assert!(got == expected, "{call:x?} is {}, should be {}", describe(got), describe(expected));
+    });
+    // For each of two widths little more than the comparison itself.
+    let long = compile(&profile(&many_values(1000)), &target("SCMP_ARCH_X86_64")).unwrap().instructions;
+    assert!(long.len() < 2100, "{}", long.len());
 }
