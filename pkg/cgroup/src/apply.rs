@@ -20,7 +20,12 @@ impl Cgroup {
             self.check_usage(check)?;
         }
         if self.unit.is_some() {
-            crate::systemd::set_properties(self, settings)?;
+            // systemd takes values that the kernel refuses (or rounds them), and keeps them: the kernel is asked first. What it
+            // has no file for yet (a controller that systemd has not enabled) is no refusal.
+            match writes(self, &settings.writes, false) {
+                Err(error) if error.is(Errno::EINVAL) || error.is(Errno::ERANGE) => return Err(error),
+                _ => crate::systemd::set_properties(self, settings)?,
+            }
         }
         if let Some(policy) = &settings.devices {
             device_filter::set(self, policy, false)?;

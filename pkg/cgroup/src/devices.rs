@@ -168,6 +168,9 @@ pub struct DevicePolicy {
     pub allow_by_default: bool,
     /// Sorted by major, minor and type, without duplicates.
     pub exceptions: Vec<Exception>,
+    /// The devices in the order in which the rules name them: v1's list then shows them so.
+    #[serde(skip)]
+    order: Vec<Devices>,
 }
 
 type Exceptions = BTreeMap<(Option<u32>, Option<u32>, DeviceType), Access>;
@@ -185,6 +188,7 @@ impl DevicePolicy {
     pub fn compile(rules: &[LinuxDeviceCgroup]) -> Result<DevicePolicy, Refused> {
         let mut allow_by_default = false;
         let mut exceptions = Exceptions::new();
+        let mut order = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
             let refuse = |what: &str, why: String| {
                 Refused::new(format!("/linux/resources/devices/{index}{what}"), why)
@@ -214,9 +218,10 @@ impl DevicePolicy {
             } else {
                 let entry = exceptions.entry(devices.key()).or_default();
                 *entry = entry.union(access);
+                order.push(devices);
             }
         }
-        Ok(DevicePolicy { allow_by_default, exceptions: list(exceptions) })
+        Ok(DevicePolicy { allow_by_default, exceptions: list(exceptions), order })
     }
 
     /// Everything is allowed, as in a privileged container.
@@ -225,11 +230,13 @@ impl DevicePolicy {
     }
 
     /// The writes that bring a v1 cgroup in any state to this policy: first the default, which clears all
-    /// exceptions, then each exception.
+    /// exceptions, then each exception, in the order of the rules.
     pub(crate) fn whole(&self) -> Vec<Rule> {
         let default = (self.allow_by_default, "a".to_owned());
+        let mut exceptions: Vec<&Exception> = self.exceptions.iter().collect();
+        exceptions.sort_by_key(|exception| self.order.iter().position(|named| *named == exception.devices));
         std::iter::once(default)
-            .chain(self.exceptions.iter().map(|e| (!self.allow_by_default, e.to_string())))
+            .chain(exceptions.into_iter().map(|e| (!self.allow_by_default, e.to_string())))
             .collect()
     }
 

@@ -10,8 +10,9 @@ use crate::systemd::value::Value;
 
 const PREFIX: &str = "org.systemd.property.";
 
+/// Without `Delegate`: systemd would take a hand in what lies below the container's cgroup, its device policy included.
 /// In the order of systemd.resource-control(5), systemd.kill(5), systemd.unit(5) and systemd.scope(5).
-const ALLOWED: [&str; 60] = [
+const ALLOWED: [&str; 59] = [
     "CPUAccounting",
     "CPUWeight",
     "StartupCPUWeight",
@@ -43,7 +44,6 @@ const ALLOWED: [&str; 60] = [
     "BlockIOWeight",
     "StartupBlockIOWeight",
     "IPAccounting",
-    "Delegate",
     "DelegateControllers",
     "ManagedOOMSwap",
     "ManagedOOMMemoryPressure",
