@@ -254,6 +254,14 @@ pub fn dup_onto(file: &impl AsFd, number: Raw) -> Result<()> {
     unsafe { syscall!(libc::SYS_dup3, file.number(), number, 0) }.map(drop)
 }
 
+/// `pipe2(2)`: the end to read from, and the end to write to. Close-on-exec.
+pub fn pipe() -> Result<(Fd, Fd)> {
+    let mut ends: [Raw; 2] = [-1; 2];
+    // SAFETY: the kernel writes two descriptors.
+    unsafe { syscall!(libc::SYS_pipe2, ends.as_mut_ptr(), O_CLOEXEC) }?;
+    Ok((Fd::from_raw(ends[0]), Fd::from_raw(ends[1])))
+}
+
 /// Marks `first` and all above close-on-exec (Linux 5.11).
 pub fn close_range_on_exec(first: u32) -> Result<()> {
     const CLOSE_RANGE_CLOEXEC: u32 = 4;

@@ -316,17 +316,30 @@ pub enum Ready {
     Second,
 }
 
-/// `poll(2)` for reading on two descriptors without a limit.
-pub fn poll_two(first: &impl AsFd, second: &impl AsFd) -> Result<Ready> {
+/// `poll(2)` for reading on two descriptors, `timeout` in milliseconds (negative: no limit); none when it has passed.
+pub fn poll_two(first: &impl AsFd, second: &impl AsFd, timeout: i64) -> Result<Option<Ready>> {
     let entry = |fd: Raw| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut polls = [entry(first.number()), entry(second.number())];
+    let mut limit =
+        libc::timespec { tv_sec: timeout.max(0) / 1000, tv_nsec: (timeout.max(0) % 1000) * 1_000_000 };
+    let limit = if timeout < 0 { core::ptr::null_mut() } else { &raw mut limit };
     loop {
-        // SAFETY: the kernel reads and writes the two pollfds; no limit, no mask.
-        match unsafe { syscall!(libc::SYS_ppoll, polls.as_mut_ptr(), 2, 0, 0, 0) } {
+        // SAFETY: the kernel reads and writes the two pollfds and, if there is one, the timespec, in which it leaves what
+        // remains; no mask.
+        match unsafe { syscall!(libc::SYS_ppoll, polls.as_mut_ptr(), 2, limit, 0, 0) } {
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
-            Ok(_) if polls[0].revents != 0 => return Ok(Ready::First),
-            Ok(_) => return Ok(Ready::Second),
+            Ok(0) => return Ok(None),
+            Ok(_) if polls[0].revents != 0 => return Ok(Some(Ready::First)),
+            Ok(_) => return Ok(Some(Ready::Second)),
         }
     }
+}
+
+/// Milliseconds of CLOCK_MONOTONIC.
+pub fn monotonic() -> Result<i64> {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    unsafe { syscall!(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) }?;
+    Ok(now.tv_sec * 1000 + now.tv_nsec / 1_000_000)
 }

@@ -102,13 +102,68 @@ impl Root {
                 Err(errno) => return Err(errno),
                 Ok(mut at) => {
                     for part in &parts[known..] {
-                        at = make_dir(&at, part, mode)?;
+                        at = match make_dir(&at, part, mode) {
+                            // A link to nowhere: what it leads to is made.
+                            Err(Errno::ENOTDIR | Errno::ELOOP) => return self.make_behind_links(path, mode),
+                            made => made?,
+                        };
                     }
                     return Ok(at);
                 }
             }
         }
         Err(Errno::ENOENT)
+    }
+
+    /// [`Root::make_dir_all`] by way of links that lead to what is not there yet.
+    fn make_behind_links(&self, path: &[u8], mode: u32) -> Result<Fd> {
+        let (mut at, missing) = self.reach(path)?;
+        for part in &missing {
+            at = make_dir(&at, part, mode)?;
+        }
+        Ok(at)
+    }
+
+    /// The deepest directory on the way to `path` that is there, and the names that are missing below it, all links expanded
+    /// inside the root.
+    fn reach(&self, path: &[u8]) -> Result<(Fd, Vec<Vec<u8>>)> {
+        let mut stack: Vec<Fd> = Vec::new();
+        let mut todo: Vec<Vec<u8>> = components(path).map(<[u8]>::to_vec).rev().collect();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            if part == b".." {
+                stack.pop();
+                continue;
+            }
+            let at = Borrowed(stack.last().unwrap_or(&self.0).raw());
+            let next = match fs::openat(&at, &part, fs::O_PATH | fs::O_NOFOLLOW, 0) {
+                Err(Errno::ENOENT) => {
+                    todo.push(part);
+                    break;
+                }
+                next => next?,
+            };
+            if !fs::stat(&next, b"")?.is_symlink() {
+                stack.push(next);
+                continue;
+            }
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::ELOOP);
+            }
+            let mut buffer = [0u8; 4096];
+            let target = fs::readlinkat(&next, b"", &mut buffer)?;
+            if target.first() == Some(&b'/') {
+                stack.clear();
+            }
+            todo.extend(components(target).map(<[u8]>::to_vec).rev());
+        }
+        todo.reverse();
+        let deepest = match stack.pop() {
+            Some(deepest) => deepest,
+            None => self.0.duplicate()?,
+        };
+        Ok((deepest, todo))
     }
 
     /// The directory that `path` lies in (made where it is not there) and the path's last name.
@@ -132,10 +187,25 @@ impl Root {
         let flags = fs::O_CREAT | fs::O_EXCL | fs::O_NOFOLLOW | fs::O_WRONLY;
         match fs::openat(&dir, name, flags, mode) {
             Ok(made) => Ok(made),
-            // A link to nowhere, or somebody was faster: what it leads to inside the root, or the error.
-            Err(Errno::EEXIST) => self.resolve(path),
+            // A link, or somebody was faster: what it leads to inside the root, made there if that is nowhere.
+            Err(Errno::EEXIST) => match self.resolve(path) {
+                Err(Errno::ENOENT) => self.make_file_behind_links(path, mode),
+                found => found,
+            },
             Err(errno) => Err(errno),
         }
+    }
+
+    fn make_file_behind_links(&self, path: &[u8], mode: u32) -> Result<Fd> {
+        let (mut at, missing) = self.reach(path)?;
+        let (name, parents) = missing.split_last().ok_or(Errno::EEXIST)?;
+        for part in parents {
+            at = make_dir(&at, part, 0o755)?;
+        }
+        if name == b".." {
+            return Err(Errno::EINVAL);
+        }
+        fs::openat(&at, name, fs::O_CREAT | fs::O_EXCL | fs::O_NOFOLLOW | fs::O_WRONLY, mode)
     }
 }
 

@@ -128,6 +128,9 @@ fn become_image(spawn: &Spawn) -> Result<()> {
             unsafe { syscall!(libc::SYS_dup3, fd, number, 0) }?;
         }
     }
+    // What the caller happens to have open is none of the image's business: a created container would hold it until its start.
+    // Where the kernel or a filter around us has no such call (Linux < 5.11), it goes with the image's own execve.
+    let _ = crate::fs::close_range_on_exec(3);
     for fd in spawn.inherit {
         // SAFETY: F_SETFD takes integers.
         unsafe { syscall!(libc::SYS_fcntl, *fd, libc::F_SETFD, 0) }?;
