@@ -50,6 +50,30 @@ pub struct Kept {
     /// What a checkpoint must know.
     #[serde(skip_serializing_if = "Outside::is_empty")]
     pub outside: Outside,
+    /// In the host's mount namespace: how many mounts lay on the rootfs before, so that ours can be told from them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mounts_before: Option<usize>,
+}
+
+/// How many mounts lie on `path` itself.
+pub(crate) fn mounts_on(path: &str) -> usize {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let path =
+        std::fs::canonicalize(path).map_or_else(|_| path.to_owned(), |path| path.display().to_string());
+    let path =
+        path.replace('\\', "\\134").replace(' ', "\\040").replace('\t', "\\011").replace('\n', "\\012");
+    text.lines().filter(|line| line.split(' ').nth(4) == Some(&path)).count()
+}
+
+/// Takes away what a container in the host's mount namespace has left there: all of it lies on our bind mount of the rootfs.
+pub(crate) fn unmount_rootfs(saved: &Saved) -> Result<(), Error> {
+    const MNT_DETACH: i32 = 2;
+    let Some(before) = saved.exec.mounts_before else { return Ok(()) };
+    if mounts_on(&saved.rootfs) <= before {
+        return Ok(());
+    }
+    cofferdam_sys::mount::umount(saved.rootfs.as_bytes(), MNT_DETACH)
+        .map_err(|errno| Error::io("unmount", &saved.rootfs, errno))
 }
 
 fn is_zero(number: &usize) -> bool {
@@ -514,6 +538,7 @@ impl Container {
             killed.map_err(|error| Error::below("kill all processes", error))?;
         }
         self.saved.cgroup.remove().map_err(|error| Error::below("remove the container's cgroup", error))?;
+        unmount_rootfs(&self.saved)?;
         let poststop = &self.saved.hooks.poststop;
         if !poststop.is_empty() {
             hooks::run_all("poststop", poststop, &hook_state(&self.saved, Status::Stopped, 0));

@@ -89,13 +89,16 @@ pub(crate) fn first_state(
     });
     let cgroup = cgroup.ok_or_else(|| Error::Unsupported("the plan has no cgroup".into()))?;
     let rootfs = spec.root.as_ref().map_or("", |root| root.path.as_str());
+    let rootfs = options.bundle.join(rootfs).to_string_lossy().into_owned();
+    let shares_mounts = target.host_root.is_some();
+    let mounts_before = shares_mounts.then(|| crate::container::mounts_on(&rootfs));
     Ok(Saved {
         format: FORMAT,
         boot_id: boot_id()?.into(),
         oci_version: spec.oci_version.clone(),
         id: options.id.clone(),
         bundle: options.bundle.to_string_lossy().into_owned(),
-        rootfs: options.bundle.join(rootfs).to_string_lossy().into_owned(),
+        rootfs,
         created: rfc3339_nanos(SystemTime::now()),
         init: None,
         annotations: spec.annotations.clone(),
@@ -108,6 +111,7 @@ pub(crate) fn first_state(
             rootless: false,
             systemd: options.systemd_cgroup,
             outside: Outside { stdio: stdio_names(spec, options), ..Outside::of(spec, plan) },
+            mounts_before,
         },
         hooks: LateHooks { poststart: spec.hooks.poststart.clone(), poststop: spec.hooks.poststop.clone() },
     })
@@ -174,7 +178,15 @@ impl Creation<'_> {
             join: None,
             preserve_fds: self.options.preserve_fds,
         };
-        let launched = launch::launch(&launch, self)?;
+        let launched = match launch::launch(&launch, self) {
+            Ok(launched) => launched,
+            Err(error) => {
+                if let Err(error) = crate::container::unmount_rootfs(&self.saved) {
+                    tracing::warn!(%error, "the rootfs of a failed container stays mounted");
+                }
+                return Err(error);
+            }
+        };
         let process = Process::from(launched);
         if self.options.run && !self.spec.hooks.poststart.is_empty() {
             self.poststart(&process)?;
@@ -197,7 +209,9 @@ impl Creation<'_> {
 
 impl Companion for Creation<'_> {
     fn run_hooks(&mut self, kind: &str, hooks: &[Hook], pid: i32) -> Result<(), Error> {
-        let state = hook_state(&self.saved, Status::Creating, pid);
+        // Where prestart hooks came from, create had ended: what reads them (crun's and OCI's tests among it) looks for that.
+        let status = if kind == "prestart" { Status::Created } else { Status::Creating };
+        let state = hook_state(&self.saved, status, pid);
         hooks::run(hooks::kind(kind), hooks, &state)
     }
 

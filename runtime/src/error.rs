@@ -33,7 +33,7 @@ pub enum Error {
         hint: Option<&'static str>,
     },
     /// A hook failed.
-    #[error("{kind} hook {index} ({path}): {failure}{}", quoted_output(.output))]
+    #[error("error running {kind} hook #{index}: {path}{}{failure}{}", if matches!(.failure, HookFailure::NotStarted(_)) {": "} else {" "}, quoted_output(.output))]
     HookFailed {
         /// `createRuntime`, …
         kind: &'static str,
@@ -212,6 +212,9 @@ impl Display for Ending {
     fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
         match self {
             Ending::Exited(status) => write!(f, "exited with status {status}"),
+            Ending::Killed(signal @ nix::libc::SIGSYS) => {
+                write!(f, "was killed by signal {signal}, SIGSYS: bad system call (seccomp)")
+            }
             Ending::Killed(signal) => match nix::sys::signal::Signal::try_from(*signal) {
                 Ok(name) => write!(f, "was killed by {name}"),
                 Err(_) => write!(f, "was killed by signal {signal}"),
@@ -283,7 +286,7 @@ fn joined(errors: &[String]) -> String {
 }
 
 /// A hook's output as the end of a sentence, on one line.
-fn quoted_output(output: &str) -> String {
+pub(crate) fn quoted_output(output: &str) -> String {
     match output.trim() {
         "" => String::new(),
         text => format!(", output: {text:?}"),
@@ -387,7 +390,7 @@ mod tests {
         };
         assert_eq!(
             message(&error),
-            r#"createRuntime hook 1 (/bin/hook): exited with status 3, output: "first\nsecond""#
+            r#"error running createRuntime hook #1: /bin/hook exited with status 3, output: "first\nsecond""#
         );
     }
 }

@@ -49,6 +49,18 @@ pub fn kind(name: &str) -> &'static str {
     }
 }
 
+/// A hook without an environment of its own has the runtime's, as with runc and crun.
+fn environment(hook: &Hook) -> Vec<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt;
+    if !hook.env.is_empty() {
+        return hook.env.iter().map(|entry| entry.clone().into_bytes()).collect();
+    }
+    let entry = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        [name.into_vec(), value.into_vec()].join(&b'=')
+    };
+    std::env::vars_os().map(entry).collect()
+}
+
 type Failed = (HookFailure, String);
 
 /// Runs one program as a hook, with `state` on stdin; its failure with the end of what it wrote.
@@ -56,7 +68,7 @@ pub(crate) fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
     let not_started = |errno: i32| (HookFailure::NotStarted(errno), String::new());
     let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
     let args = Strings::new(args).map_err(|errno| not_started(errno.0))?;
-    let env = Strings::new(&hook.env).map_err(|errno| not_started(errno.0))?;
+    let env = Strings::new(&environment(hook)).map_err(|errno| not_started(errno.0))?;
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| not_started(errno as i32));
     let (stdin, feed) = pipe()?;
     let (output, out) = pipe()?;
@@ -216,21 +228,27 @@ mod tests {
     #[test]
     fn a_hook_that_fails_is_told_with_its_output() {
         let text = failure(shell("echo one; echo two >&2; exit 3", None), "");
-        assert_eq!(text, "poststart hook 0 (/bin/sh): exited with status 3, output: \"one\\ntwo\"");
+        assert_eq!(
+            text,
+            "error running poststart hook #0: /bin/sh exited with status 3, output: \"one\\ntwo\""
+        );
         let text = failure(shell("kill -9 $$", None), "");
-        assert_eq!(text, "poststart hook 0 (/bin/sh): was killed by SIGKILL");
+        assert_eq!(text, "error running poststart hook #0: /bin/sh was killed by SIGKILL");
     }
 
     #[test]
     fn a_hook_that_is_not_there_is_told_so() {
         let hook = Hook { path: "/nonexistent".into(), ..Hook::default() };
-        assert_eq!(failure(hook, ""), "poststart hook 0 (/nonexistent): no such file or directory");
+        assert_eq!(
+            failure(hook, ""),
+            "error running poststart hook #0: /nonexistent: no such file or directory"
+        );
     }
 
     #[test]
     fn a_hook_beyond_its_timeout_is_killed() {
         let text = failure(shell("sleep 30", Some(1)), "");
-        assert_eq!(text, "poststart hook 0 (/bin/sh): took longer than its timeout of 1 s");
+        assert_eq!(text, "error running poststart hook #0: /bin/sh took longer than its timeout of 1 s");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! From init's sixteen bytes to a sentence: which step, which call, why, and what may help.
 
-use crate::error::{Ending, errno_text};
+use crate::error::{Ending, errno_text, quoted_output};
 use cofferdam_step::{Attempt, Namespace, Namespaces, Report, Source, Step};
 use nix::libc;
 use std::fmt::{Display, Formatter};
@@ -26,6 +26,8 @@ pub struct StepFailed {
     pub why: String,
     /// What may have caused it.
     pub hint: Option<&'static str>,
+    /// Whether a hook of the container's namespaces failed: what it wrote follows the report.
+    pub is_a_hook: bool,
 }
 
 impl StepFailed {
@@ -47,7 +49,14 @@ impl StepFailed {
             errno: report.errno,
             why,
             hint: step.and_then(|step| hint(step, report.attempt, report.errno)),
+            is_a_hook: matches!(step, Some(Step::RunHooks(_))),
         }
+    }
+
+    /// The same with what the hook wrote.
+    pub fn with_output(mut self, output: &str) -> StepFailed {
+        self.why.push_str(&quoted_output(output));
+        self
     }
 }
 
@@ -81,6 +90,9 @@ fn sentence(step: &Step, steps: &[Step], report: &Report) -> (String, String) {
     let plain = (report.attempt.name().to_string(), errno_text(errno));
     match step {
         Step::ResolveProgram => lookup(program(steps), errno),
+        Step::Exec { args, .. } if args.is_empty() => {
+            (String::new(), "config.json /process: process property must not be empty".into())
+        }
         Step::Exec { args, .. } => {
             (format!("exec {}", args.first().map_or("", String::as_str)), errno_text(errno))
         }
@@ -91,12 +103,14 @@ fn sentence(step: &Step, steps: &[Step], report: &Report) -> (String, String) {
         Step::RunHooks(hooks) => {
             let index = (report.detail & 0xffff_ffff) as usize;
             let path = hooks.hooks.get(index).map_or("", |hook| hook.path.as_str());
-            let name = format!("{} hook {index} ({path})", hooks.kind);
+            let name = format!("error running {} hook #{index}: {path}", hooks.kind);
             match report.attempt {
-                Attempt::HookStatus if errno == 0 => (name, hook_ending(report.detail)),
+                Attempt::HookStatus if errno == 0 => {
+                    (String::new(), format!("{name} {}", hook_ending(report.detail)))
+                }
                 Attempt::HookTimeout if errno == libc::ETIMEDOUT => {
                     let limit = hooks.hooks.get(index).and_then(|hook| hook.timeout).unwrap_or_default();
-                    (name, format!("took longer than its timeout of {limit} s"))
+                    (String::new(), format!("{name} took longer than its timeout of {limit} s"))
                 }
                 attempt => (format!("{name}: {}", attempt.name()), errno_text(errno)),
             }
@@ -112,6 +126,10 @@ fn sentence(step: &Step, steps: &[Step], report: &Report) -> (String, String) {
                 None => plain,
             }
         }
+        Step::Mount(mount) if report.attempt == Attempt::Symlinked => (
+            String::new(),
+            format!("filesystem \"{}\" must be mounted on ordinary directory", mount.destination),
+        ),
         _ if report.attempt == Attempt::OutsideRoot => {
             (String::new(), "current working directory is outside of container mount namespace root".into())
         }
@@ -145,6 +163,7 @@ fn hook_ending(detail: i64) -> String {
 fn hint(step: &Step, attempt: Attempt, errno: i32) -> Option<&'static str> {
     use libc::{E2BIG, EACCES, EBUSY, EDQUOT, EINVAL, ENOENT, ENOEXEC, ENOSPC, EPERM};
     match (step, errno) {
+        (Step::Exec { args, .. }, _) if args.is_empty() => None,
         (Step::Clone { namespaces } | Step::Unshare { namespaces }, errno) => {
             namespace_hint(*namespaces, errno)
         }
@@ -183,6 +202,9 @@ fn hint(step: &Step, attempt: Attempt, errno: i32) -> Option<&'static str> {
         (Step::SetOomScoreAdj { .. }, EACCES | EPERM) => {
             Some("the value is lowered only with CAP_SYS_RESOURCE")
         }
+        (Step::SetScheduler(attr), EPERM) if attr.policy == libc::SCHED_DEADLINE as u32 => Some(
+            "it needs CAP_SYS_NICE and all CPUs: process scheduler can't be used together with AllowedCPUs (resources.cpu.cpus)",
+        ),
         (Step::SetScheduler(_), EPERM) => Some("the policy or a lower nice value needs CAP_SYS_NICE"),
         (Step::SetScheduler(_), EBUSY) => Some("the kernel has no bandwidth left for another deadline task"),
         (Step::SetIoPriority(_), EPERM) => Some("the real time class needs CAP_SYS_ADMIN or CAP_SYS_NICE"),
@@ -315,7 +337,10 @@ mod tests {
         };
         let steps = [Step::RunHooks(hooks)];
         let text = failed(&steps, 0, Attempt::HookStatus, 0, 2 << (32 + 8));
-        assert!(text.ends_with("createContainer hook 0 (/bin/hook): exited with status 2"), "{text}");
+        assert!(
+            text.ends_with("error running createContainer hook #0: /bin/hook exited with status 2"),
+            "{text}"
+        );
         let text = failed(&steps, 0, Attempt::HookStatus, 0, 9 << 32);
         assert!(text.ends_with("was killed by SIGKILL"), "{text}");
         let text = failed(&steps, 0, Attempt::HookTimeout, libc::ETIMEDOUT, 0);

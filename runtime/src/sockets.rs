@@ -97,7 +97,8 @@ pub(crate) fn send_seccomp_listener(
     };
     let text =
         serde_json::to_vec(&message).map_err(|error| Error::below("write the process state", error))?;
-    let socket = connect(path)?;
+    let socket =
+        connect(path).map_err(|error| Error::below("failed to connect with seccomp agent", error))?;
     net::send_fd(&socket, &text, listener)
         .map_err(|errno| Error::io("send the seccomp listener to", path, errno))
 }

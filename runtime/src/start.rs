@@ -3,7 +3,7 @@
 use crate::container::{Container, START, hook_state};
 use crate::error::{Ending, Error, Verb};
 use crate::hooks;
-use crate::launch::{end_process, unless_gone};
+use crate::launch::{end_process, rest, unless_gone};
 use crate::report::StepFailed;
 use crate::sockets;
 use crate::state::Status;
@@ -77,7 +77,9 @@ fn hear(container: &Container, socket: &Fd) -> Result<(), Error> {
                 pass_listener(container, report.detail as i32)?;
                 net::send(socket, &[0]).map_err(|errno| Error::call("speak to init", errno))?;
             }
-            Some(report) if report.kind == ReportKind::Failed => return Err(failed(container, report)),
+            Some(report) if report.kind == ReportKind::Failed => {
+                return Err(failed(container, report, socket));
+            }
             None if executing => return Ok(()),
             Some(report) => {
                 let id = container.id();
@@ -109,9 +111,10 @@ fn read(socket: &Fd) -> Result<Option<Report>, Error> {
 }
 
 /// The sentence of a step behind the barrier: its number counts from the plan's beginning, of which only the end was kept.
-fn failed(container: &Container, report: Report) -> Error {
+fn failed(container: &Container, report: Report, socket: &Fd) -> Error {
     let kept = container.saved().kept();
-    StepFailed::new("start", container.id(), &numbered(kept.steps, &kept.late), report).into()
+    let failed = StepFailed::new("start", container.id(), &numbered(kept.steps, &kept.late), report);
+    if failed.is_a_hook { failed.with_output(&rest(socket)).into() } else { failed.into() }
 }
 
 /// The steps of which only the last were kept, by their numbers.

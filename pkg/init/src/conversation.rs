@@ -1,9 +1,10 @@
 //! The socket between init and whoever launched it.
 
+use crate::parents::Parents;
 use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::{vec, vec::Vec};
 use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot};
-use cofferdam_sys::{Errno, Fd, Result, fs, net, process};
+use cofferdam_sys::{Borrowed, Errno, Fd, Result, fs, net, process};
 
 /// A program's largest size: the kernel takes no larger argv and environment either (a quarter of the stack, 6 MiB at most).
 const MOST: usize = 16 << 20;
@@ -51,6 +52,13 @@ impl Conversation {
             errno: errno.0,
             detail,
         });
+    }
+
+    /// What a hook wrote, behind the report of its failure: the other side reads it up to the end.
+    pub(crate) fn append(&self, text: &[u8]) {
+        if let Some(socket) = &self.0 {
+            let _ = fs::write_all(socket, text);
+        }
     }
 
     /// Says something that carries one number.
@@ -134,17 +142,30 @@ const ENDING: [i32; 9] = [
 ];
 
 impl Init {
+    /// Closes what only the steps behind it needed: until its start, the container's process holds nothing of the host's.
+    fn let_go(&mut self, listener: &Borrowed) {
+        self.mask = None;
+        self.null = None;
+        self.parents = Parents::default();
+        let slots = self.fds.iter_mut().filter(|fd| **fd != listener.0).map(|fd| core::mem::replace(fd, -1));
+        for fd in slots {
+            drop(Fd::from_raw(fd));
+        }
+    }
+
     /// Closes the creator's socket and takes the connection of the first starter that says so. A connection without a word
     /// was no start; a starter that dies between its two words has made this container one that nobody can start.
     pub(crate) fn await_start(&mut self, listener: Slot) -> Outcome {
         let listener = self.slot(listener)?;
         self.conversation = Conversation(None);
+        self.let_go(&listener);
         let mask = ENDING.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
         let signals = process::signalfd(mask).at(Attempt::Socket)?;
         loop {
             // Signals are blocked until the execve, and pid 1 would not die of them anyhow: a created container that
             // is told to end does so here.
-            if process::poll_two(&listener, &signals).at(Attempt::Accept)? == process::Ready::Second {
+            if process::poll_two(&listener, &signals, -1).at(Attempt::Accept)? == Some(process::Ready::Second)
+            {
                 process::exit(128 + libc::SIGTERM);
             }
             self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));

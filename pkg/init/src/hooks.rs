@@ -1,71 +1,156 @@
 //! createContainer and startContainer hooks: they run in the container's namespaces, so init runs them.
 
-use crate::{At, Failure, Outcome, program};
-use alloc::format;
-use cofferdam_step::{Attempt, Hook, Hooks};
-use cofferdam_sys::{Errno, Fd, Strings, fs, net, proc::Proc, process};
+use crate::{At, Failure, Init, Outcome, program};
+use alloc::{format, string::String, vec::Vec};
+use cofferdam_step::{Attempt, Hook, Hooks, Program};
+use cofferdam_sys::process::{self, Ready};
+use cofferdam_sys::{Errno, Fd, Strings, fs, net, proc::Proc, root::Root};
 
-/// All hooks of one kind, in order; the first that fails ends the container.
-pub(crate) fn run(hooks: &Hooks) -> Outcome {
-    let state = format!("{}{}{}", hooks.state_head, process::getpid(), hooks.state_tail);
-    for (index, hook) in hooks.hooks.iter().enumerate() {
-        run_one(hook, &state).map_err(|failure| {
-            // Index in the low half, wait status in the high one.
-            Failure { detail: index as i64 | failure.detail << 32, ..failure }
-        })?;
-    }
-    Ok(())
+/// How much of a hook's output is kept: the last of it.
+const OUTPUT: usize = 4096;
+
+/// A hook's program and where it runs.
+struct Run<'a> {
+    hook: &'a Hook,
+    args: Strings,
+    env: Strings,
+    /// The rootfs, for hooks in front of the pivot.
+    directory: Option<&'a Root>,
 }
 
-fn run_one(hook: &Hook, state: &str) -> Outcome {
-    let path = [hook.path.as_str()];
-    let args: Strings = if hook.args.is_empty() { Strings::new(&path) } else { Strings::new(&hook.args) }
-        .at(Attempt::Execve)?;
-    let env = Strings::new(&hook.env).at(Attempt::Execve)?;
-    let (ours, theirs) = net::socketpair().at(Attempt::Socket)?;
-    match process::fork(0, false).at(Attempt::Fork)? {
-        process::Forked::Child => {
-            let errno = become_hook(hook, &theirs, &args, &env);
-            // The parent reads this as the reason, in place of a status.
-            let _ = fs::write_all(&theirs, &errno.0.to_le_bytes());
-            process::exit(127)
+/// The hook's ends of what connects it with init: the state comes in on its stdin, its stdout and stderr go out.
+struct Ends {
+    stdin: Fd,
+    output: Fd,
+}
+
+impl Init {
+    /// All hooks of one kind, in order; the first that fails ends the container.
+    pub(crate) fn run_hooks(&mut self, hooks: &Hooks, program: &Program) -> Outcome {
+        let state = format!("{}{}{}", hooks.state_head, process::getpid(), hooks.state_tail);
+        let inside = hooks.kind == "startContainer";
+        for (index, hook) in hooks.hooks.iter().enumerate() {
+            // As with runc, a startContainer hook without an environment has that of the program.
+            let env = match hook.env.is_empty() && inside {
+                true => self.environment(program::last(program)?.1),
+                false => hook.env.iter().map(String::as_str).collect(),
+            };
+            let own_path = [hook.path.as_str()];
+            let args = if hook.args.is_empty() { Strings::new(&own_path) } else { Strings::new(&hook.args) };
+            let (args, env) = (args.at(Attempt::Execve)?, Strings::new(&env).at(Attempt::Execve)?);
+            let directory = if inside { None } else { self.root.as_ref() };
+            let mut output = Vec::new();
+            let ended = Run { hook, args, env, directory }.run(&state, &mut output);
+            if let Err(failure) = ended {
+                self.hook_output = output;
+                // Index in the low half, wait status in the high one.
+                return Err(Failure { detail: index as i64 | failure.detail << 32, ..failure });
+            }
         }
-        process::Forked::Parent(pid) => {
-            drop(theirs);
-            supervise(pid, hook, state, &ours)
+        Ok(())
+    }
+}
+
+impl Run<'_> {
+    fn run(&self, state: &str, output: &mut Vec<u8>) -> Outcome {
+        let (ours, stdin) = net::socketpair().at(Attempt::Socket)?;
+        let (from, to) = fs::pipe().at(Attempt::Socket)?;
+        let ends = Ends { stdin, output: to };
+        match process::fork(0, false).at(Attempt::Fork)? {
+            process::Forked::Child => {
+                let errno = self.become_hook(&ends);
+                // The parent reads this as the reason, in place of a status.
+                let _ = fs::write_all(&ends.stdin, &errno.0.to_le_bytes());
+                process::exit(127)
+            }
+            process::Forked::Parent(pid) => {
+                drop(ends);
+                // A hook need not read its stdin: a closed socket is no failure, and init ignores no SIGPIPE but has it blocked.
+                let _ = net::send(&ours, state.as_bytes());
+                let _ = net::shut_down_writing(&ours);
+                self.watch(pid, &from, output)?;
+                judge(pid, &ours)
+            }
         }
     }
-}
 
-/// The hook's program with the state on its stdin and nothing above stderr; why not.
-fn become_hook(hook: &Hook, stdin: &Fd, args: &Strings, env: &Strings) -> Errno {
-    let prepare = || {
-        fs::dup_onto(stdin, 0)?;
-        process::reset_signal_handlers();
-        process::set_signal_mask(0)?;
-        // Linux < 5.11, or a filter around us: a startContainer hook is the container's own program, and what init holds is the
-        // host's.
-        fs::close_range_on_exec(3).or_else(|_| program::seal_one_by_one(&Proc::open()?, 3))
-    };
-    match prepare() {
-        Ok(()) => process::execve(hook.path.as_bytes(), args, env),
-        Err(errno) => errno,
+    /// The hook's program with nothing open above stderr; why not.
+    fn become_hook(&self, ends: &Ends) -> Errno {
+        let prepare = || {
+            fs::dup_onto(&ends.stdin, 0)?;
+            fs::dup_onto(&ends.output, 1)?;
+            fs::dup_onto(&ends.output, 2)?;
+            if let Some(directory) = self.directory {
+                fs::fchdir(directory)?;
+            }
+            process::reset_signal_handlers();
+            process::set_signal_mask(0)?;
+            // Linux < 5.11, or a filter around us: a startContainer hook is the container's own program, and what init holds is
+            // the host's. A failed execve still wants to be told on the socket, a copy of which is stdin.
+            fs::close_range_on_exec(3).or_else(|_| program::seal_one_by_one(&Proc::open()?, 3))
+        };
+        match prepare() {
+            Ok(()) => process::execve(self.hook.path.as_bytes(), &self.args, &self.env),
+            Err(errno) => errno,
+        }
     }
-}
 
-/// Feeds the state to the hook and waits for it, no longer than its timeout.
-fn supervise(pid: i32, hook: &Hook, state: &str, pipe: &Fd) -> Outcome {
-    // A hook need not read its stdin: a closed socket is no failure, and init ignores no SIGPIPE but has it blocked.
-    let _ = net::send(pipe, state.as_bytes());
-    let _ = net::shut_down_writing(pipe);
-    if let Some(seconds) = hook.timeout {
+    /// Keeps the hook's output until it has ended, which may take no longer than its timeout. A grandchild that holds the
+    /// output open does not matter.
+    fn watch(&self, pid: i32, from: &Fd, output: &mut Vec<u8>) -> Outcome {
         let pidfd = process::pidfd_open(pid).at(Attempt::HookTimeout)?;
-        if !process::poll_readable(&pidfd, i64::from(seconds) * 1000).at(Attempt::HookTimeout)? {
-            let _ = process::pidfd_send_signal(&pidfd, libc::SIGKILL);
-            let _ = process::wait(pid, false);
-            return Err(Failure { attempt: Attempt::HookTimeout, errno: Errno::ETIMEDOUT, detail: 0 });
+        let limit = self.hook.timeout.map(|seconds| i64::from(seconds) * 1000);
+        let deadline = match limit {
+            Some(limit) => Some(process::monotonic().at(Attempt::HookTimeout)? + limit),
+            None => None,
+        };
+        let mut ended = false;
+        let mut open = true;
+        while open {
+            let left = match deadline {
+                _ if ended => 0,
+                Some(deadline) => (deadline - process::monotonic().at(Attempt::HookTimeout)?).max(0),
+                None => -1,
+            };
+            match process::poll_two(from, &pidfd, left).at(Attempt::HookTimeout)? {
+                Some(Ready::First) => open = keep(from, output)?,
+                // What it wrote last may be in the pipe still.
+                Some(Ready::Second) if !ended => ended = true,
+                Some(Ready::Second) => break,
+                None if ended => break,
+                None => return end(pid, &pidfd),
+            }
         }
+        if !ended && let Some(deadline) = deadline {
+            let left = (deadline - process::monotonic().at(Attempt::HookTimeout)?).max(0);
+            if !process::poll_readable(&pidfd, left).at(Attempt::HookTimeout)? {
+                return end(pid, &pidfd);
+            }
+        }
+        Ok(())
     }
+}
+
+/// Takes one portion of output; false at its end.
+fn keep(from: &Fd, output: &mut Vec<u8>) -> Outcome<bool> {
+    let mut chunk = [0u8; 1024];
+    let length = fs::read(from, &mut chunk).at(Attempt::Read)?;
+    output.extend_from_slice(&chunk[..length]);
+    if output.len() > OUTPUT {
+        output.drain(..output.len() - OUTPUT);
+    }
+    Ok(length > 0)
+}
+
+/// Ends a hook whose time is over.
+fn end(pid: i32, pidfd: &Fd) -> Outcome {
+    let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
+    let _ = process::wait(pid, false);
+    Err(Failure { attempt: Attempt::HookTimeout, errno: Errno::ETIMEDOUT, detail: 0 })
+}
+
+/// Waits for the hook and tells what its end means.
+fn judge(pid: i32, pipe: &Fd) -> Outcome {
     let status = process::wait(pid, false).at(Attempt::HookStatus)?.unwrap_or(0);
     if status == 0 {
         return Ok(());

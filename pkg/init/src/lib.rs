@@ -24,7 +24,7 @@ mod program;
 mod rootfs;
 
 use alloc::{string::String, vec::Vec};
-use cofferdam_step::{Attempt, Barrier, Program, Slot, Step};
+use cofferdam_step::{Attempt, Barrier, Namespaces, Program, Slot, Step};
 use cofferdam_sys::{Borrowed, Errno, Fd, proc::Proc, process as sys_process, root::Root};
 use console::Console;
 use conversation::Conversation;
@@ -75,6 +75,10 @@ pub(crate) struct Init {
     home: Option<String>,
     /// Whether the host side wants to know when each step begins.
     timed: bool,
+    /// Namespaces that have been joined one by one.
+    joined: Namespaces,
+    /// What the hook wrote that failed.
+    hook_output: Vec<u8>,
     /// Whether the host side knows that only the filter and the execve are left.
     announced: bool,
 }
@@ -104,6 +108,8 @@ pub fn main(args: &[&[u8]]) -> ! {
         program: Vec::new(),
         home: None,
         timed: program.timed,
+        joined: Namespaces::default(),
+        hook_output: Vec::new(),
         announced: false,
     };
     init.carry_out(&program)
@@ -123,6 +129,7 @@ impl Init {
             }
             if let Err(failure) = self.step(step, program) {
                 self.conversation.fail(index, failure);
+                self.conversation.append(&self.hook_output);
                 sys_process::exit(1);
             }
         }
@@ -131,7 +138,7 @@ impl Init {
 
     fn step(&mut self, step: &Step, program: &Program) -> Outcome {
         match step {
-            Step::JoinNamespace { kind, slot, .. } => self.join_namespace(*kind, *slot),
+            Step::JoinNamespace { kind, slot, early, .. } => self.join_namespace(*kind, *slot, *early),
             Step::JoinProcess { pidfd, namespaces } => self.join_process(*pidfd, *namespaces),
             Step::Unshare { namespaces } => namespaces::unshare(*namespaces),
             Step::SetTimeOffsets { offsets } => self.set_time_offsets(offsets),
@@ -158,7 +165,8 @@ impl Init {
             Step::MakeSymlink { path, target, replace } => self.make_symlink(path, target, *replace),
             Step::OpenConsole { socket, size, mount, uid, plain } => self
                 .open_console(*socket, &Console { size: *size, mounted: *mount, uid: *uid, plain: *plain }),
-            Step::RunHooks(hooks) => hooks::run(hooks),
+            Step::RunHooks(hooks) => self.run_hooks(hooks, program),
+            Step::ChangeRoot { path } => self.change_root(path.as_deref()),
             Step::PivotRoot { no_pivot } => self.pivot_root(*no_pivot),
             Step::SetRootPropagation(how) => rootfs::set_root_propagation(*how),
             Step::MakeRootReadonly => self.make_root_readonly(),

@@ -43,9 +43,9 @@ impl Init {
     fn mount_one(&mut self, mount: &Mount) -> Outcome {
         match &mount.source {
             Source::New { fstype, source, options, flags, inherit_mode } => {
-                // One that is not there yet is made first: with runc its 755 becomes the tmpfs's mode too.
+                // One that is not there has no mode to give: the filesystem's own is 1777.
                 let covered = match inherit_mode {
-                    true => Some(self.target(mount, true)?),
+                    true => self.covered(mount)?,
                     false => None,
                 };
                 let options = with_mode_of(options, covered.as_ref())?;
@@ -69,6 +69,14 @@ impl Init {
             Source::Remount { flags, bind, options } => {
                 self.remount(mount, u64::from(*flags), *bind, options)
             }
+        }
+    }
+
+    /// The directory that will be covered, if it is there.
+    fn covered(&mut self, mount: &Mount) -> Outcome<Option<Fd>> {
+        match self.root()?.open(mount.destination.as_bytes(), fs::O_PATH | fs::O_DIRECTORY) {
+            Err(Errno::ENOENT) => Ok(None),
+            found => found.at(Attempt::Resolve).map(Some),
         }
     }
 

@@ -33,13 +33,19 @@ pub(crate) fn set_domainname(name: &str) -> Outcome {
 }
 
 impl Init {
-    pub(crate) fn join_namespace(&mut self, kind: Namespace, slot: Slot) -> Outcome {
-        let file = self.slot(slot)?;
-        if kind == Namespace::User {
-            process::setns(&file, kind.clone_flag()).at(Attempt::Setns)?;
-            return become_root();
+    /// One namespace. Those that belong to another user namespace than the one that is joined need the caller's rights, and
+    /// so their turn comes first; those that need the rights in it are tried again.
+    pub(crate) fn join_namespace(&mut self, kind: Namespace, slot: Slot, early: bool) -> Outcome {
+        if self.joined.contains(kind) {
+            return Ok(());
         }
-        process::setns(&file, kind.clone_flag()).at(Attempt::Setns)
+        let file = self.slot(slot)?;
+        match process::setns(&file, kind.clone_flag()) {
+            Err(Errno::EPERM) if early => return Ok(()),
+            joined => joined.at(Attempt::Setns)?,
+        }
+        self.joined.insert(kind);
+        if kind == Namespace::User { become_root() } else { Ok(()) }
     }
 
     /// All namespaces of a process in one call; where the kernel or a filter refuses (Linux < 5.8), one by one.

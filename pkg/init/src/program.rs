@@ -122,15 +122,18 @@ impl Init {
         }
     }
 
+    /// The program's environment: config.json's, and HOME where that has none.
+    pub(crate) fn environment<'a>(&'a self, env: &'a [String]) -> Vec<&'a str> {
+        let kept = env.iter().filter(|entry| self.home.is_none() || !entry.starts_with("HOME="));
+        kept.map(String::as_str).chain(self.home.as_deref()).collect()
+    }
+
     /// Replaces init by the container's program. Nothing of init's signal state survives: what execve would keep is the mask
     /// and what is ignored.
     pub(crate) fn exec(&mut self, args: &[String], env: &[String]) -> Outcome {
         self.announce()?;
         let args = Strings::new(args).at(Attempt::Execve)?;
-        let env: Vec<&String> =
-            env.iter().filter(|entry| self.home.is_none() || !entry.starts_with("HOME=")).collect();
-        let env: Vec<&str> = env.into_iter().map(String::as_str).chain(self.home.as_deref()).collect();
-        let env = Strings::new(&env).at(Attempt::Execve)?;
+        let env = Strings::new(&self.environment(env)).at(Attempt::Execve)?;
         process::reset_signal_handlers();
         process::set_signal_mask(0).at(Attempt::Execve)?;
         Err(Failure {
@@ -151,7 +154,7 @@ pub(crate) fn seal_one_by_one(proc: &Proc, first: i32) -> cofferdam_sys::Result<
 }
 
 /// args and env of the step that all others lead to.
-fn last(program: &Program) -> Outcome<(&[String], &[String])> {
+pub(crate) fn last(program: &Program) -> Outcome<(&[String], &[String])> {
     match program.steps.last() {
         Some(Step::Exec { args, env }) => Ok((args, env)),
         _ => Err(Failure { attempt: Attempt::Decode, errno: Errno::EPROTO, detail: 0 }),

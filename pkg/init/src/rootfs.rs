@@ -100,6 +100,18 @@ impl Init {
         fs::chdir(b"/").at(Attempt::Chdir)
     }
 
+    /// For a container that shares the host's mounts: nothing can be pivoted or detached there.
+    pub(crate) fn change_root(&mut self, path: Option<&str>) -> Outcome {
+        if let Some(path) = path {
+            let root =
+                fs::openat(&Cwd, path.as_bytes(), fs::O_PATH | fs::O_DIRECTORY, 0).at(Attempt::OpenRoot)?;
+            self.root = Some(Root::new(root));
+        }
+        fs::fchdir(self.root()?).at(Attempt::Fchdir)?;
+        mount::chroot(b".").at(Attempt::Chroot)?;
+        fs::chdir(b"/").at(Attempt::Chdir)
+    }
+
     pub(crate) fn make_root_readonly(&mut self) -> Outcome {
         let change = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
         match mount::mount_setattr(self.root()?, false, &change) {

@@ -3,6 +3,7 @@
 use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::order::console;
+use crate::paths::absolute;
 use crate::{Filter, Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
 use crate::{limits, namespaces, process};
 use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, parse_cpu_list};
@@ -31,6 +32,9 @@ pub struct ExecTarget {
     pub personality: Option<String>,
     /// It was made with `--no-new-keyring`.
     pub no_new_keyring: bool,
+    /// Its rootfs on the host, when it is in the host's mount namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_root: Option<String>,
 }
 
 impl ExecTarget {
@@ -47,6 +51,11 @@ impl ExecTarget {
             seccomp: Filter::of(spec, plan),
             personality: spec.linux.personality.as_ref().map(|personality| personality.domain.clone()),
             no_new_keyring: options.no_new_keyring,
+            host_root: spec
+                .root
+                .as_ref()
+                .filter(|_| !wanted.has(Namespace::Mount))
+                .map(|root| absolute(&options.bundle, &root.path)),
         })
     }
 }
@@ -102,6 +111,9 @@ fn compile_inner(
     draft.host(HostStep::Release(Barrier::CgroupJoined));
     affinity(&mut draft, process, |affinity| &affinity.initial)?;
     draft.need_cgroup();
+    if container.host_root.is_some() {
+        draft.step(Step::ChangeRoot { path: container.host_root.clone() });
+    }
     prepare(&mut draft, process, container, options)?;
     rights(&mut draft, process, container, host, &ids, options)?;
     draft.host(HostStep::Commit);

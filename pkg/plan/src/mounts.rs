@@ -16,7 +16,7 @@ pub(crate) use options::{Parsed, read_only};
 use crate::draft::Draft;
 use crate::idmap::{self, Ids};
 use crate::namespaces::Wanted;
-use crate::paths::{absolute, clean};
+use crate::paths::{absolute, below_root};
 use crate::{Host, Options, SlotSource};
 use cofferdam_cgroup::{Placement, Version};
 use cofferdam_spec::{Refused, Spec};
@@ -29,6 +29,8 @@ use options::{
 /// What every mount of one container must know.
 pub(crate) struct Context<'a> {
     pub spec: &'a Spec,
+    /// The rootfs on the host, absolute and clean.
+    pub root: &'a str,
     pub host: &'a Host,
     pub options: &'a Options,
     pub wanted: &'a Wanted,
@@ -52,9 +54,20 @@ impl Context<'_> {
         self.ids.user_namespace || self.host.user_namespace
     }
 
-    fn label(&self) -> Option<String> {
+    fn destination(&self, entry: &cofferdam_spec::Mount) -> String {
+        below_root(self.root, &entry.destination)
+    }
+
+    /// Whether a source lies in the container's own root: mounts that were made before belong to it, so that it is looked up
+    /// when its turn comes.
+    fn is_inside(&self, path: &str) -> bool {
+        below_root(self.root, path) != path
+    }
+
+    /// `mountLabel`, where there is an SELinux to understand it.
+    pub fn label(&self) -> Option<String> {
         let label = &self.spec.linux.mount_label;
-        (!label.is_empty()).then(|| label.clone())
+        (!label.is_empty() && self.host.selinux).then(|| label.clone())
     }
 
     /// The propagation that the host's mounts have in the container's mount namespace.
@@ -71,10 +84,13 @@ impl Context<'_> {
     /// The head of the mounts: propagation and rootfs.
     pub fn prepare_root(&self, draft: &mut Draft, path: &str) {
         let propagation = self.host_propagation();
-        draft.step(Step::SetHostPropagation(propagation));
+        let shares_mounts = !self.wanted.has(Namespace::Mount);
+        if !shares_mounts {
+            draft.step(Step::SetHostPropagation(propagation));
+        }
         let slot = self.opens_trees().then(|| draft.slot(self.tree(path, true)));
         // Without recursion the mounts below "/" stay as shared as the host has them.
-        let keep_propagation = propagation.flag == MS_SHARED || !propagation.recursive;
+        let keep_propagation = !shares_mounts && (propagation.flag == MS_SHARED || !propagation.recursive);
         draft.step(Step::PrepareRoot { path: path.to_owned(), slot, keep_propagation });
     }
 
@@ -102,19 +118,19 @@ impl Context<'_> {
     /// Whether mounts of cgroups can be the last ones: the host makes v1's directories while init mounts the others. Nothing may be
     /// mounted below them, or hide them.
     fn cgroups_can_wait(&self) -> bool {
-        let top = |path: &str| clean(path).split('/').nth(1).map(str::to_owned);
+        let top =
+            |entry: &cofferdam_spec::Mount| self.destination(entry).split('/').nth(1).map(str::to_owned);
         let mut later = self.spec.mounts.iter().skip_while(|entry| entry.fstype != "cgroup");
         let Some(first) = later.next() else { return false };
         self.host.cgroup.version() != Version::V2
             && !self.ids.user_namespace
-            && later
-                .all(|entry| entry.fstype == "cgroup" || top(&entry.destination) != top(&first.destination))
+            && later.all(|entry| entry.fstype == "cgroup" || top(entry) != top(first))
     }
 
     /// Behind the pivot: what was left writable and shall not be.
     pub fn remount_read_only(&self, draft: &mut Draft) {
         for entry in &self.spec.mounts {
-            let path = clean(&entry.destination);
+            let path = self.destination(entry);
             if read_only(&entry.options) && is_late_read_only(&entry.fstype, &path) && !is_bind(entry) {
                 draft.step(Step::RemountReadonly { path });
             }
@@ -122,7 +138,7 @@ impl Context<'_> {
     }
 
     fn mount(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount, at: usize) -> Result<(), Refused> {
-        let destination = clean(&entry.destination);
+        let destination = self.destination(entry);
         let parsed = Parsed::of(&entry.options);
         if parsed.remount {
             draft.step(Step::Mount(self.remount(destination, parsed)));
@@ -166,7 +182,7 @@ impl Context<'_> {
     /// mqueue takes no `context=`; its root can be labelled once it is mounted.
     fn label_mqueue(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount) {
         if let Some(label) = self.label() {
-            draft.step(Step::SetFileLabel { path: clean(&entry.destination), label });
+            draft.step(Step::SetFileLabel { path: self.destination(entry), label });
         }
     }
 
@@ -205,7 +221,7 @@ impl Context<'_> {
             parsed.idmap.is_some() || !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty();
         let idmap = if mapped { Some(idmap::of_mount(entry, at, self.ids)?) } else { None };
         let idmap_recursive = parsed.idmap == Some(true);
-        if self.opens_trees() {
+        if self.opens_trees() && (!self.is_inside(&path) || idmap.is_some()) {
             let SlotSource::Tree { path, recursive, propagation, .. } = self.tree(&path, recursive) else {
                 unreachable!("tree() makes trees")
             };

@@ -39,13 +39,16 @@ impl Wanted {
             new.contains(*kind) && (*kind == Namespace::Pid || !spec.linux.net_devices.is_empty())
         });
         let wanted = Wanted { new, joined, born_in: born_in.collect() };
-        // runc goes on, mounts into the host's tree and leaves that there for good (seen with 1.3.6).
-        if !wanted.has(Namespace::Mount) {
-            return Err(Refused::new(
-                "/linux/namespaces",
-                "config-linux.md#namespaces",
-                "has no \"mount\" entry: without a mount namespace the container's mounts would be the host's",
-            ));
+        // Nothing hides what the host mounts elsewhere (runc refuses these too).
+        let restricted = [
+            ("/linux/maskedPaths", &spec.linux.masked_paths),
+            ("/linux/readonlyPaths", &spec.linux.readonly_paths),
+        ];
+        for (pointer, paths) in restricted {
+            if !wanted.has(Namespace::Mount) && !paths.is_empty() {
+                let message = "unable to restrict sys entries without a private MNT namespace";
+                return Err(Refused::new(pointer, "config-linux.md#masked-paths", message));
+            }
         }
         Ok(wanted)
     }
@@ -87,13 +90,16 @@ impl Wanted {
             if !here.is_empty() {
                 draft.step(Step::Unshare { namespaces: here });
             }
-            self.join(draft, |_| true);
+            self.join(draft, false, |_| true);
             return;
         }
-        // Those that the host owns are joined with the host's rights, in front of a new user namespace. A user namespace
-        // that is joined owns the others as a rule (a pod), so it goes first, as in runc.
-        self.join(draft, |kind| kind == Namespace::User);
-        self.join(draft, |kind| kind != Namespace::User);
+        // Those that the host owns are joined with the host's rights, in front of a user namespace, be it new or joined. One
+        // that is joined mostly owns the others (a pod): whoever has no rights on the host joins those behind it.
+        if self.joins(Namespace::User) {
+            self.join(draft, true, |kind| kind != Namespace::User);
+            self.join(draft, false, |kind| kind == Namespace::User);
+        }
+        self.join(draft, false, |kind| kind != Namespace::User);
         let mut rest = self.new;
         rest.remove(Namespace::Cgroup);
         if rest.contains(Namespace::Time) {
@@ -151,10 +157,10 @@ impl Wanted {
         }
     }
 
-    fn join(&self, draft: &mut Draft, which: impl Fn(Namespace) -> bool) {
+    fn join(&self, draft: &mut Draft, early: bool, which: impl Fn(Namespace) -> bool) {
         for (kind, path) in self.joined.iter().filter(|(kind, _)| which(*kind)) {
             let slot = draft.slot(SlotSource::Namespace { kind: *kind, path: path.clone() });
-            draft.step(Step::JoinNamespace { kind: *kind, slot, path: path.clone() });
+            draft.step(Step::JoinNamespace { kind: *kind, slot, path: path.clone(), early });
         }
     }
 }

@@ -17,7 +17,16 @@ use cofferdam_step::{Barrier, Namespace, Step};
 pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refused> {
     let mut draft = Draft::default();
     draft.warnings = spec.check()?;
-    let process = spec.process.as_ref().ok_or_else(|| missing("/process", "config.md#process"))?;
+    let none = Process { cwd: "/".to_owned(), ..Process::default() };
+    let process = match &spec.process {
+        Some(process) => process,
+        // Create can do without; the start that follows cannot.
+        None if !options.run => &none,
+        None => {
+            let message = "process property must not be empty";
+            return Err(Refused::new("/process", "config.md#process", message));
+        }
+    };
     let root = spec.root.as_ref().ok_or_else(|| missing("/root", "config.md#root"))?;
     check_console(process, options)?;
     check_no_pivot(spec, options)?;
@@ -29,7 +38,9 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     }
 
     let placement = cgroup::prepare(&mut draft, spec, host, options, &wanted, &ids)?;
-    let context = Context { spec, host, options, wanted: &wanted, ids: &ids, placement: &placement };
+    let root_path = absolute(&options.bundle, &root.path);
+    let context =
+        Context { spec, root: &root_path, host, options, wanted: &wanted, ids: &ids, placement: &placement };
     let road = wanted.road();
     // The host opens what is mounted in a user namespace, the cgroup's directories too; else they can wait until init has
     // something to do.
@@ -52,8 +63,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     draft.step(Step::NewSession);
     keyring(&mut draft, process, options);
     names(&mut draft, spec, &wanted);
-    let root_path = absolute(&options.bundle, &root.path);
-    filesystem(&mut draft, &context, process, &root_path)?;
+    filesystem(&mut draft, &context, process)?;
     draft.need_cgroup();
     if wanted.new.contains(Namespace::Cgroup) {
         context.enter_cgroup_namespace(&mut draft);
@@ -114,14 +124,9 @@ fn names(draft: &mut Draft, spec: &Spec, wanted: &Wanted) {
 }
 
 /// From the host's mounts to the container's root, finished.
-fn filesystem(
-    draft: &mut Draft,
-    context: &Context<'_>,
-    process: &Process,
-    root_path: &str,
-) -> Result<(), Refused> {
+fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result<(), Refused> {
     let spec = context.spec;
-    context.prepare_root(draft, root_path);
+    context.prepare_root(draft, context.root);
     context.mount_most(draft)?;
     if devices::are_ours(spec) {
         devices::make(draft, context);
@@ -134,7 +139,10 @@ fn filesystem(
         // In front of a root that becomes read-only. runc makes it too.
         draft.step(Step::MakeDirectory { path: cwd, mode: 0o755 });
     }
-    draft.step(Step::PivotRoot { no_pivot: context.options.no_pivot });
+    draft.step(match context.wanted.has(Namespace::Mount) {
+        true => Step::PivotRoot { no_pivot: context.options.no_pivot },
+        false => Step::ChangeRoot { path: None },
+    });
     if process.terminal {
         console(draft, process, true, context.options.foreground);
     }
@@ -149,10 +157,12 @@ fn filesystem(
     for path in &spec.linux.readonly_paths {
         draft.step(Step::MakeReadonly { path: clean(path) });
     }
-    let label = &spec.linux.mount_label;
+    if !spec.linux.mount_label.is_empty() && context.label().is_none() {
+        let warning = "config.json /linux/mountLabel: ignored, as SELinux is not enabled on this machine";
+        draft.warnings.push(warning.to_owned());
+    }
     for path in &spec.linux.masked_paths {
-        let label = (!label.is_empty()).then(|| label.clone());
-        draft.step(Step::MaskPath { path: clean(path), label });
+        draft.step(Step::MaskPath { path: clean(path), label: context.label() });
     }
     // Behind the last bind mount: what is unbindable can be bound no more (runc fails there).
     draft.init.extend(unbindable.map(Step::SetRootPropagation));
@@ -186,7 +196,9 @@ fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result
     if process.no_new_privileges || spec.linux.seccomp.is_none() {
         draft.init.extend(process::set_capabilities(process));
     }
-    draft.step(Step::ResolveProgram);
+    if !process.args.is_empty() {
+        draft.step(Step::ResolveProgram);
+    }
     Ok(())
 }
 
@@ -213,7 +225,6 @@ fn last(
     process: &Process,
     options: &Options,
 ) -> Result<(), Refused> {
-    hooks::start_container(draft, spec, options);
     if let Some(profile) = &spec.linux.seccomp {
         let (step, mut warnings) = seccomp::load(profile, host)?;
         draft.step(step);
@@ -222,6 +233,8 @@ fn last(
             draft.init.extend(process::set_capabilities(process));
         }
     }
+    // They are what the container can exchange: with the program's rights and below its filter, as with runc.
+    hooks::start_container(draft, spec, options);
     draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
     Ok(())
 }

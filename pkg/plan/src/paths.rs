@@ -34,6 +34,17 @@ pub(crate) fn absolute(base: &str, path: &str) -> String {
     if path.starts_with('/') { clean(path) } else { clean(&format!("{base}/{path}")) }
 }
 
+/// A destination below the container's root. One that begins with the rootfs's own path on the host means what lies below that, as
+/// with runc.
+pub(crate) fn below_root(root: &str, path: &str) -> String {
+    let path = clean(path);
+    match path.strip_prefix(root) {
+        Some("") if root != "/" => "/".to_owned(),
+        Some(rest) if root != "/" && rest.starts_with('/') => rest.to_owned(),
+        _ => path,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,5 +59,9 @@ mod tests {
         assert_eq!(absolute("/bundle", "rootfs"), "/bundle/rootfs");
         assert_eq!(absolute("/bundle", "../x"), "/x");
         assert_eq!(absolute("/bundle", "/srv/"), "/srv");
+        assert_eq!(below_root("/b/rootfs", "/b/rootfs/../rootfs/mnt"), "/mnt");
+        assert_eq!(below_root("/b/rootfs", "/b/rootfs"), "/");
+        assert_eq!(below_root("/b/rootfs", "/b/rootfs2"), "/b/rootfs2");
+        assert_eq!(below_root("/", "/mnt"), "/mnt");
     }
 }

@@ -32,12 +32,16 @@ pub(crate) fn set_capabilities(process: &Process) -> Option<Step> {
 pub(crate) fn labels(draft: &mut Draft, process: &Process, host: &Host) -> Result<(), Refused> {
     const SECTION: &str = "config.md#linux-process";
     if !process.apparmor_profile.is_empty() {
-        if !host.apparmor {
-            let message =
-                format!("profile {:?}: AppArmor is not enabled on this machine", process.apparmor_profile);
-            return Err(Refused::new("/process/apparmorProfile", SECTION, message));
+        if host.apparmor {
+            draft.step(Step::SetAppArmor { profile: process.apparmor_profile.clone() });
+        } else {
+            // As with crun: engines ask for a profile where they have found AppArmor, and a config that is carried to another
+            // machine runs there as everything else does.
+            let profile = &process.apparmor_profile;
+            draft.warnings.push(format!(
+                "config.json /process/apparmorProfile: {profile:?} is ignored, as AppArmor is not enabled on this machine"
+            ));
         }
-        draft.step(Step::SetAppArmor { profile: process.apparmor_profile.clone() });
     }
     if !process.selinux_label.is_empty() {
         if !host.selinux {
@@ -57,7 +61,9 @@ pub(crate) fn labels(draft: &mut Draft, process: &Process, host: &Host) -> Resul
 pub(crate) fn become_user(draft: &mut Draft, process: &Process, ids: &Ids, umask: Option<u32>) {
     let user = &process.user;
     draft.step(Step::OwnStdio { uid: user.uid });
-    if !process.env.iter().any(|entry| entry.strip_prefix("HOME=").is_some_and(|home| !home.is_empty())) {
+    // The last one counts.
+    let home = process.env.iter().rev().find_map(|entry| entry.strip_prefix("HOME="));
+    if home.is_none_or(str::is_empty) {
         draft.step(Step::SetHome { uid: user.uid });
     }
     if let Some(sets) = &process.capabilities {

@@ -142,16 +142,13 @@ fn a_refusal_points_into_the_process() {
         compile_exec(&outside, &inside, &v2(), &ExecOptions::default()).unwrap_err().to_string(),
         "process.json /user/uid: uid 70000 is not mapped into the container's user namespace"
     );
-    let error = compile_exec(
+    let without = compile_exec(
         &process(json!({"apparmorProfile": "p"})),
         &target(json!({})),
         &Host { apparmor: false, ..v2() },
         &ExecOptions::default(),
     );
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        "process.json /apparmorProfile: profile \"p\": AppArmor is not enabled on this machine"
-    );
+    assert!(without.unwrap().warnings.iter().any(|warning| warning.contains("AppArmor is not enabled")));
 }
 
 #[test]

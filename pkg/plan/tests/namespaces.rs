@@ -116,11 +116,16 @@ fn loopback_is_for_a_new_network_namespace() {
 }
 
 #[test]
-fn a_container_without_a_mount_namespace_is_refused() {
+fn a_container_in_the_hosts_mounts_leaves_them_alone() {
+    let namespaces = json!([{"type": "pid"}, {"type": "uts"}]);
+    let change = json!({"linux": {"namespaces": namespaces, "maskedPaths": [], "readonlyPaths": []}});
+    let steps = steps(&plan(change, &v2()));
+    assert!(steps.contains(&"change the root".to_owned()), "{steps:?}");
+    assert!(!steps.iter().any(|step| step.contains("pivot") || step.contains("propagation")), "{steps:?}");
+    let change = json!({"linux": {"namespaces": namespaces, "maskedPaths": ["/proc/kcore"]}});
     assert_eq!(
-        refusal(json!({"linux": {"namespaces": [{"type": "pid"}, {"type": "uts"}]}}), &v2()),
-        "config.json /linux/namespaces: has no \"mount\" entry: without a mount namespace the container's mounts would be \
-         the host's"
+        refusal(change, &v2()),
+        "config.json /linux/maskedPaths: unable to restrict sys entries without a private MNT namespace"
     );
 }
 

@@ -55,7 +55,10 @@ impl Display for Kinds {
 impl Display for Step {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
-            Step::JoinNamespace { kind, path, .. } => write!(f, "join {} namespace {path}", kind.spec_name()),
+            Step::JoinNamespace { kind, path, early, .. } => {
+                let early = if *early { ", if the caller may" } else { "" };
+                write!(f, "join {} namespace {path}{early}", kind.spec_name())
+            }
             Step::JoinProcess { namespaces, .. } => write!(f, "join namespaces {}", Kinds(*namespaces)),
             Step::Unshare { namespaces } => write!(f, "unshare {}", Kinds(*namespaces)),
             Step::SetTimeOffsets { .. } => f.write_str("set time offsets"),
@@ -79,6 +82,7 @@ impl Display for Step {
             Step::OpenConsole { .. } => f.write_str("open the console"),
             Step::RunHooks(hooks) => write!(f, "run {} hooks", hooks.kind),
             Step::PivotRoot { no_pivot: false } => f.write_str("pivot the root"),
+            Step::ChangeRoot { .. } => f.write_str("change the root"),
             Step::PivotRoot { no_pivot: true } => f.write_str("move the root"),
             Step::SetRootPropagation(how) => write!(f, "make the root mount {how}"),
             Step::MakeRootReadonly => f.write_str("make the root mount read-only"),

@@ -190,6 +190,8 @@ pub enum Step {
         slot: Slot,
         /// For messages: config.json's path.
         path: String,
+        /// In front of a user namespace: what the caller may not join waits until that has been joined.
+        early: bool,
     },
     /// `setns(2)` into several namespaces of a process by its pidfd (Linux 5.8; exec into a running container).
     JoinProcess {
@@ -279,6 +281,12 @@ pub enum Step {
         uid: Option<u32>,
         /// Group; none is left alone.
         gid: Option<u32>,
+    },
+    /// `chroot(2)` in place of the pivot, for a container in the host's mount namespace. Its root is the rootfs that was prepared or,
+    /// for an exec, that path on the host.
+    ChangeRoot {
+        /// The rootfs.
+        path: Option<String>,
     },
     /// Binds a device of the host onto an empty file below the rootfs (user namespaces cannot make nodes).
     BindDevice {

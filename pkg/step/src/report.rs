@@ -137,6 +137,8 @@ impl Attempt {
 }
 
 impl Report {
+    /// Behind the record of a hook's failure come at most that many bytes of what the hook wrote, and the end of the stream.
+    pub const MOST_APPENDED: usize = 4096;
     /// Bytes of one record on the wire.
     pub const SIZE: usize = 16;
 

@@ -54,6 +54,18 @@ impl Conversation {
             }
         }
     }
+
+    /// What init wrote behind its last record.
+    pub(super) fn rest(&self) -> String {
+        rest(&self.0)
+    }
+}
+
+/// What comes from init up to the end of the stream: of a hook that failed, the last few kilobytes that it wrote.
+pub(crate) fn rest(socket: &Fd) -> String {
+    let mut text = vec![0; Report::MOST_APPENDED];
+    let length = fs::read_full(socket, &mut text).unwrap_or(0);
+    String::from_utf8_lossy(&text[..length]).into_owned()
 }
 
 /// A peer that is gone is no error here: why it is gone stands in its last record.

@@ -23,7 +23,7 @@ use nix::libc;
 use road::{Arrival, Departure, Traveller};
 use std::os::fd::OwnedFd;
 
-pub(crate) use conversation::unless_gone;
+pub(crate) use conversation::{rest, unless_gone};
 pub use slots::{Given, check_preserved};
 
 /// What the caller does between two steps of the plan.
@@ -204,13 +204,37 @@ impl<'a> Journey<'a> {
         };
         let mut traveller =
             road::depart(&departure, &program).map_err(|errno| Error::call("spawn init", errno))?;
+        self.tell_of_spawn(&traveller);
         let arrived = if plan.road.staged { traveller.arrive() } else { Ok(Arrival::There) };
         let pid = traveller.pid;
         timeline::init(pid, &plan.init);
+        tracing::debug!("child process in init(): {pid} has its steps");
         self.traveller = Some(traveller);
         match arrived.map_err(|errno| Error::call("listen to init", errno))? {
             Arrival::There => conditions::check_maps(&plan.conditions, pid),
             Arrival::Failed(report) => Err(self.failure(report)),
+        }
+    }
+
+    /// The milestones of a start have runc's words in the debug log (here, and where init says that only the execve is left): whoever
+    /// looks for them in runc's finds them in ours.
+    fn tell_of_spawn(&self, init: &Traveller) {
+        let pid = init.pid;
+        let staged = self.launch.plan.road.staged;
+        tracing::debug!(
+            staged,
+            "nsexec container setup: init is {pid}, {} steps",
+            self.launch.plan.init.len()
+        );
+        for step in &self.launch.plan.init {
+            if let Step::SetAffinity { mask } = step
+                && !mask.is_empty()
+            {
+                let digits: String = mask.iter().rev().map(|byte| format!("{byte:02x}")).collect();
+                let digits = digits.trim_start_matches('0');
+                tracing::debug!("nsexec-{pid}: affinity: 0x{digits}");
+                break;
+            }
         }
     }
 
@@ -277,7 +301,11 @@ impl<'a> Journey<'a> {
     fn see_off(&mut self, companion: &mut dyn Companion) -> Result<(), Error> {
         loop {
             match self.next()? {
-                Some(Report { kind: ReportKind::Executing, .. }) => self.executing = true,
+                Some(Report { kind: ReportKind::Executing, .. }) => {
+                    let what = if self.launch.verb == "exec" { "setns_init" } else { "init" };
+                    tracing::debug!("{what}: about to exec; init: closing the pipe to signal completion");
+                    self.executing = true;
+                }
                 Some(Report { kind: ReportKind::SeccompListener, detail, .. }) => {
                     let traveller = self.traveller()?;
                     let taken = traveller.take_fd(detail as Raw);
@@ -308,7 +336,12 @@ impl<'a> Journey<'a> {
         let Launch { verb, id, plan, .. } = *self.launch;
         match report {
             Some(report) if report.kind == ReportKind::Failed => {
-                StepFailed::new(verb, id, &plan.init, report).into()
+                let failed = StepFailed::new(verb, id, &plan.init, report);
+                let traveller = self.traveller.as_ref().filter(|_| failed.is_a_hook);
+                match traveller.map(|traveller| traveller.conversation.rest()) {
+                    Some(output) => failed.with_output(&output).into(),
+                    None => failed.into(),
+                }
             }
             Some(report) => {
                 Error::Unsupported(format!("{verb} {id}: init said {:?} out of turn", report.kind))

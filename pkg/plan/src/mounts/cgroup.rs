@@ -59,7 +59,13 @@ impl Context<'_> {
         let or_else = self.has_locked_flags().then(|| {
             let rootless = self.options.rootless;
             Box::new(Mount {
-                source: if rootless { bind(&path, false) } else { self.host_path(draft, &path, false) },
+                // By its path, and not opened before, where it is the container's own: what systemd makes is there only when init
+                // is in it.
+                source: if rootless || own {
+                    bind(&path, false)
+                } else {
+                    self.host_path(draft, &path, false)
+                },
                 attributes: parsed.bind_attributes(true),
                 propagation: parsed.propagation.clone(),
                 or_else: rootless.then(|| Box::new(nothing(destination.clone()))),
