@@ -121,7 +121,7 @@ fn every_hook_reads_the_state(t: &T) {
     procs::wait_until(t.seconds(5), || dir.join("poststart").exists());
     container.force_delete();
     for (kind, statuses) in [
-        ("prestart", ["creating", "creating"]),
+        ("prestart", ["created", "creating"]),
         ("createRuntime", ["creating", "creating"]),
         ("createContainer", ["creating", "creating"]),
         ("startContainer", ["created", "created"]),

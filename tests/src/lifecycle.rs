@@ -1,12 +1,14 @@
 //! runtime.md, "Lifecycle" and "Operations": create, start, state, kill, delete, and what is between them.
 
-use crate::harness::{T, Test, procs};
+use crate::harness::{Need, T, Test, procs};
 use crate::{always, below, test};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::path::Path;
 
 pub const TESTS: &[Test] = &[
+    test!(a_container_without_a_process_cannot_start)
+        .needs(&[Need::Ours("runc refuses it at create, although process is required when start is called")]),
     test!(create_does_everything_but_run_the_program),
     test!(start_runs_the_program),
     test!(the_statuses_follow_each_other),
@@ -610,4 +612,14 @@ fn events_that_follow_a_container(t: &T) {
         let event: Value = serde_json::from_str(line).unwrap();
         assert!(event["type"] == "stats" || event["type"] == "oom", "{line}");
     }
+}
+
+fn a_container_without_a_process_cannot_start(t: &T) {
+    let bundle = t.bundle().with(json!({"process": null}));
+    let container = t.container(&bundle);
+    container.create().ok();
+    assert_eq!(container.status(), "created");
+    let out = container.start().fails();
+    assert!(out.stderr.contains("process property must not be empty"), "{out:?}");
+    container.force_delete();
 }

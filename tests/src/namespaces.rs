@@ -36,8 +36,9 @@ pub const TESTS: &[Test] = &[
         .runc_fails(always!("joins what it finds, whatever its kind")),
     test!(a_namespace_path_that_is_not_there_is_refused),
     test!(a_namespace_path_that_is_no_namespace_is_refused),
-    test!(without_a_mount_namespace_is_refused)
-        .needs(&[Need::Ours("runc 1.1 and later accept a container in the host's mounts")]),
+    test!(a_container_in_the_hosts_mounts).needs(&[Need::Ours(
+        "runc leaves the container's mounts on the host, and an exec in the host's root",
+    )]),
     test!(an_exec_is_in_every_namespace),
     test!(an_exec_from_the_hosts_pid_namespace),
     test!(processes_of_a_shared_pid_namespace_end_with_the_container),
@@ -117,7 +118,7 @@ fn every_namespace_can_be_joined_at_once(t: &T) {
 }
 
 fn a_new_pid_namespace_begins_with_the_program(t: &T) {
-    assert_eq!(t.sh(&t.bundle(), "echo $$; ls -d /proc/[0-9]* | wc -l"), "1\n3\n");
+    assert_eq!(t.sh(&t.bundle(), "echo $$; echo /proc/[0-9]*"), "1\n/proc/1\n");
 }
 
 fn a_joined_pid_namespace_has_the_others_processes(t: &T) {
@@ -332,14 +333,30 @@ fn a_namespace_path_that_is_no_namespace_is_refused(t: &T) {
     t.refused(&bundle);
 }
 
-fn without_a_mount_namespace_is_refused(t: &T) {
-    let mut bundle = t.bundle();
+fn a_container_in_the_hosts_mounts(t: &T) {
+    let mut bundle = t.bundle().args(&["sleep", "1000"]);
     bundle.without_namespace("mount");
+    bundle.set(json!({"linux": {"maskedPaths": [], "readonlyPaths": []}}));
+    let ours = |container: &Container| {
+        let rootfs = container.bundle.dir.join("rootfs").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        text.lines().filter(|line| line.contains(&rootfs)).count()
+    };
+    let container = t.container(&bundle);
+    container.launch();
+    assert!(ours(&container) > 3, "its mounts are the host's");
+    let own = procs::link("/proc/self/ns/mnt");
+    assert_eq!(procs::link(format!("/proc/{}/ns/mnt", container.pid())), own);
     assert_eq!(
-        t.refused(&bundle),
-        "config.json /linux/namespaces: has no \"mount\" entry: without a mount namespace the container's mounts would be the \
-         host's"
+        container.exec_sh("ls -d /proc/1/root/bin /bin; cat /proc/1/cmdline | tr '\\0' ' '"),
+        "/bin\n/proc/1/root/bin\nsleep 1000 "
     );
+    container.force_delete();
+    assert_eq!(ours(&container), 0, "they go with it");
+    bundle.set(json!({"process": {"args": ["/nothing/here"]}}));
+    let container = t.container(&bundle);
+    container.create().fails();
+    assert_eq!(ours(&container), 0, "nor does a failed one leave any");
 }
 
 fn an_exec_is_in_every_namespace(t: &T) {

@@ -260,7 +260,7 @@ fn the_apparmor_profile_is_the_configs(t: &T) {
     let mut bundle = t.bundle();
     bundle.set(json!({"process": {"apparmorProfile": name}}));
     bundle.write("/denied", "secret");
-    let text = t.sh(&bundle, "cat /proc/self/attr/current; cat /denied 2>&1");
+    let text = t.sh(&bundle, "cat /proc/self/attr/current; cat /denied 2>&1; true");
     load("-R");
     assert_eq!(text, format!("{name} (enforce)\ncat: can't open '/denied': Permission denied\n"));
 }
