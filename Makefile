@@ -4,7 +4,7 @@
 
 PREFIX ?= /usr/local
 
-.PHONY: help build check test demo bench install clean
+.PHONY: help build check test demo conformance bench install clean
 help: ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -21,6 +21,9 @@ check: ## Formatting, lints, documentation, unit tests: without privileges, quic
 
 test: ## check and root tests here; PARTS="check root vm break e2e" adds a virtual machine, faults and real engines
 	@hack/test $(PARTS)
+
+conformance: build ## OCI's validation suite, runc's and crun's own tests, whole, peers beside us; RUNTIMES="runc crun youki"
+	@hack/conformance/all $(RUNTIMES)
 
 bench: build ## Cofferdam beside crun, runc, youki and the bare kernel, in one interleaved run
 	@hack/need rust cc
