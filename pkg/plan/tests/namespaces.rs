@@ -76,7 +76,7 @@ fn a_new_user_namespace_comes_behind_what_the_host_owns() {
 }
 
 #[test]
-fn a_joined_user_namespace_comes_in_front_of_what_it_owns() {
+fn what_a_joined_user_namespace_owns_is_joined_behind_it_at_the_latest() {
     let plan = with(json!([
         {"type": "mount"}, {"type": "uts"}, {"type": "network", "path": "/n"}, {"type": "user", "path": "/u"}
     ]));
@@ -84,6 +84,7 @@ fn a_joined_user_namespace_comes_in_front_of_what_it_owns() {
     assert_eq!(
         head(&plan),
         [
+            "join network namespace /n, if the caller may",
             "join user namespace /u",
             "join network namespace /n",
             "clone with uts mount",
