@@ -67,6 +67,7 @@ impl Shim {
         }
         crate::debug!("{} of {} bytes", request.method, request.payload.len());
         let bytes = request.payload.as_slice();
+        self.jobs.call(&request.method);
         match request.method.as_str() {
             "State" => self.at_once(call, bytes, Shim::state),
             "Connect" => self.at_once(call, bytes, Shim::connect),

@@ -2,9 +2,11 @@
 //! in the event loop.
 
 use crate::shim::Shim;
+use cofferdam::timeline::Recording;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::{
     os::fd::{AsFd, BorrowedFd},
+    path::PathBuf,
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
@@ -28,6 +30,37 @@ pub struct Jobs {
     sender: Sender<Then>,
     receiver: Receiver<Then>,
     running: usize,
+    timelines: Timelines,
+}
+
+/// With COFFERDAM_TIMELINE=DIR in containerd's environment each job leaves a trace in DIR, as `cofferdam --timeline` does for a verb.
+#[derive(Default)]
+struct Timelines {
+    dir: Option<PathBuf>,
+    /// The call that jobs are for.
+    call: String,
+    count: u64,
+}
+
+impl Timelines {
+    /// The next job's name, and its file.
+    fn next(&mut self) -> Option<(String, PathBuf)> {
+        let dir = self.dir.as_ref()?;
+        self.count += 1;
+        let file = format!("{}-{:04}-{}.json", std::process::id(), self.count, self.call);
+        Some((self.call.clone(), dir.join(file)))
+    }
+}
+
+/// Does `work`, and records what takes how long in it.
+fn recorded<T>(timeline: Option<(String, PathBuf)>, work: impl FnOnce() -> T) -> T {
+    let Some((call, path)) = timeline else { return work() };
+    let recording = Recording::begin(&path, format_args!("shim {call}"));
+    let result = work();
+    if let Err(error) = recording.and_then(Recording::end) {
+        crate::error!("{error}");
+    }
+    result
 }
 
 impl Jobs {
@@ -35,7 +68,16 @@ impl Jobs {
     pub fn new() -> nix::Result<Jobs> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let (sender, receiver) = channel();
-        Ok(Jobs { wake: Arc::new(wake), sender, receiver, running: 0 })
+        let dir = std::env::var_os("COFFERDAM_TIMELINE").map(PathBuf::from);
+        let timelines = Timelines { dir, ..Timelines::default() };
+        Ok(Jobs { wake: Arc::new(wake), sender, receiver, running: 0, timelines })
+    }
+
+    /// The next jobs are for this call.
+    pub fn call(&mut self, method: &str) {
+        if self.timelines.dir.is_some() {
+            method.clone_into(&mut self.timelines.call);
+        }
     }
 
     /// Becomes readable when a job is done.
@@ -58,8 +100,9 @@ impl Jobs {
     ) {
         self.running += 1;
         let (sender, wake) = (self.sender.clone(), self.wake.clone());
+        let timeline = self.timelines.next();
         let job = move || {
-            let result = work();
+            let result = recorded(timeline, work);
             let then: Then = Box::new(move |shim| then(shim, result));
             // The event loop outlives its jobs; where it does not, the process ends.
             let _ = sender.send(then);

@@ -247,6 +247,7 @@ impl Lab {
             .current_dir(self.dir.join(id))
             .env("TTRPC_ADDRESS", &self.events.path)
             .env("MAX_SHIM_VERSION", "2")
+            .envs(Some(self.timelines()).filter(|dir| dir.is_dir()).map(|dir| ("COFFERDAM_TIMELINE", dir)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -256,6 +257,11 @@ impl Lab {
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success(), "{:?} {}", output.status, String::from_utf8_lossy(&output.stderr));
         output.stdout
+    }
+
+    /// Where the shim leaves timelines, if a test makes that folder before it starts.
+    pub fn timelines(&self) -> PathBuf {
+        self.dir.join("timelines")
     }
 
     /// Create's request for a bundle.

@@ -55,6 +55,28 @@ fn a_container_lives_and_its_events_come_in_order() {
 }
 
 #[test]
+fn a_call_leaves_a_timeline_where_one_is_wanted() {
+    let Some(mut lab) = lab("timeline", RUNTIME) else { return };
+    lab.bundle("web", &Setup::shell("exit 0"));
+    fs::create_dir(lab.timelines()).unwrap();
+    let mut client = lab.start_shim("web");
+    client.create(&lab.create_request("web")).unwrap();
+    client.start("web", "").unwrap();
+    end(&lab, &mut client);
+    let mut names = Vec::new();
+    for file in fs::read_dir(lab.timelines()).unwrap().map(|entry| entry.unwrap().path()) {
+        let trace: serde_json::Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        let events = trace["traceEvents"].as_array().unwrap().iter();
+        names.extend(events.filter_map(|event| event["name"].as_str().map(String::from)));
+    }
+    for name in ["shim Create", "shim Start", "shim Delete"] {
+        assert!(names.iter().any(|span| span == name), "{name}: {names:?}");
+    }
+    let inside = names.iter().any(|span| span.contains("pivot the root"));
+    assert!(inside || !RUNTIME.is_empty(), "{names:?}");
+}
+
+#[test]
 fn both_versions_of_the_service_are_served_and_others_are_not() {
     let Some((_lab, mut client)) = with_shim("services", &Setup::shell("true")) else { return };
     let request = task::ConnectRequest::default();
