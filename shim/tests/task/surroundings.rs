@@ -1,0 +1,286 @@
+//! What is around a task: how the shim is started and placed, hooks, loggers, owners of pipes, and what an earlier build left.
+
+use super::{change_config, end, running, with_shim};
+use crate::{RUNTIME, support::*};
+use cofferdam_proto::{Any, Message, runc_options, runtime_info, task};
+use std::{
+    fs,
+    io::{Read, Write},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixStream,
+        process::CommandExt,
+    },
+    path::Path,
+    process::Command,
+};
+
+/// The lab's options, changed.
+fn options(lab: &Lab, change: impl FnOnce(&mut runc_options::Options)) -> Any {
+    let mut any = lab.options();
+    let mut options = runc_options::Options::parse_from_bytes(&any.value).unwrap();
+    change(&mut options);
+    any.value = options.write_to_bytes().unwrap();
+    any
+}
+
+#[test]
+fn older_containerds_are_answered_in_json_or_by_the_bare_address() {
+    let Some(lab) = lab("older", RUNTIME) else { return };
+    lab.bundle("web", &Setup::shell("true"));
+    let input = lab.options().write_to_bytes().unwrap();
+    let answer: serde_json::Value =
+        serde_json::from_slice(&lab.call_shim("web", &["start"], &input)).unwrap();
+    assert_eq!((&answer["version"], &answer["protocol"]), (&2.into(), &"ttrpc".into()));
+    let address = answer["address"].as_str().unwrap().to_string();
+    let output = Command::new(SHIM)
+        .args(["-namespace", NAMESPACE, "-address", &lab.dir.join("containerd.sock").to_string_lossy()])
+        .args(["-id", "web", "start"])
+        .current_dir(lab.dir.join("web"))
+        .env_remove("MAX_SHIM_VERSION")
+        .env("TTRPC_ADDRESS", &lab.events.path)
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        address,
+        "the shim that is there, by its bare address"
+    );
+    let path = Path::new(address.strip_prefix("unix://").unwrap());
+    Client::connect(path).shutdown("web");
+    until("the socket is gone", || !path.exists());
+}
+
+#[test]
+fn the_socket_is_its_owner_s_alone() {
+    if let Some(address) = std::env::var_os("SHIM_TEST_STRANGER") {
+        return be_hung_up_on(Path::new(&address));
+    }
+    let Some((lab, mut client)) = with_shim("stranger", &Setup::shell("true")) else { return };
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    let dir = lab.address.parent().unwrap();
+    assert_eq!((mode(&lab.address), mode(dir)), (0o600, 0o700));
+    // Whatever the modes have become, the peer's user counts.
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o711)).unwrap();
+    fs::set_permissions(&lab.address, fs::Permissions::from_mode(0o666)).unwrap();
+    let program = lab.dir.join("stranger");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    make_executable(&program);
+    let status = Command::new(program)
+        .args(["--exact", "task::surroundings::the_socket_is_its_owner_s_alone"])
+        .env("SHIM_TEST_STRANGER", &lab.address)
+        .uid(65_534)
+        .output()
+        .unwrap();
+    assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stdout));
+    assert!(client.shim_pid() > 0, "we are served");
+    client.shutdown("web");
+}
+
+/// In a process of another user: the shim ends the connection without a word.
+fn be_hung_up_on(address: &Path) {
+    let mut socket = UnixStream::connect(address).unwrap();
+    let _ = socket.write_all(&[0, 0, 0, 0, 0, 0, 0, 1, 1, 0]);
+    let mut answer = Vec::new();
+    let read = socket.read_to_end(&mut answer);
+    assert!(
+        answer.is_empty()
+            && read.map_or_else(|e| e.kind() == std::io::ErrorKind::ConnectionReset, |n| n == 0)
+    );
+}
+
+#[test]
+fn the_shim_says_what_it_is_and_can() {
+    let Some(lab) = lab("info", RUNTIME) else { return };
+    lab.bundle("web", &Setup::shell("true"));
+    let info = Command::new(SHIM).arg("-info").stdin(std::process::Stdio::null()).output().unwrap();
+    let info = runtime_info::RuntimeInfo::parse_from_bytes(&info.stdout).unwrap();
+    assert_eq!(info.name, "io.containerd.cofferdam.v2");
+    let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
+    assert_eq!(
+        features["linux"]["mountExtensions"]["idmap"]["enabled"], true,
+        "Kubernetes' user namespaces need it"
+    );
+    assert!(features["linux"]["namespaces"].as_array().unwrap().contains(&"user".into()));
+    let version = Command::new(SHIM).arg("-v").output().unwrap();
+    assert!(
+        String::from_utf8(version.stdout).unwrap().starts_with("containerd-shim-cofferdam-v2:\n  Version:")
+    );
+}
+
+#[test]
+fn the_shim_gives_way_to_containerd_when_memory_is_short() {
+    let Some((_lab, mut client)) = with_shim("oomscore", &Setup::shell("true")) else { return };
+    let score = |pid: &str| -> i32 {
+        fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap().trim().parse().unwrap()
+    };
+    let pid = client.shim_pid().to_string();
+    assert_eq!(score(&pid), (score("self") + 1).min(1000));
+    client.shutdown("web");
+}
+
+#[test]
+fn the_shim_goes_to_the_cgroup_that_the_options_name() {
+    let Some(lab) = lab("shimcgroup", RUNTIME) else { return };
+    lab.bundle("web", &Setup::shell("true"));
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let root = Path::new("/sys/fs/cgroup").join(if v2 { "" } else { "pids" });
+    if !root.is_dir() {
+        return skip("no pids controller");
+    }
+    let name = format!("cofferdam-shim-test-own-{}", std::process::id());
+    fs::create_dir(root.join(&name)).unwrap();
+    let input = options(&lab, |options| options.shim_cgroup = format!("/{name}")).write_to_bytes().unwrap();
+    let answer: serde_json::Value =
+        serde_json::from_slice(&lab.call_shim("web", &["start"], &input)).unwrap();
+    let mut client =
+        Client::connect(Path::new(answer["address"].as_str().unwrap().strip_prefix("unix://").unwrap()));
+    let pid = client.shim_pid();
+    let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    client.shutdown("web");
+    until("the shim is gone", || !Path::new(&format!("/proc/{pid}")).exists());
+    fs::remove_dir(root.join(&name)).unwrap();
+    assert!(groups.contains(&format!("/{name}\n")), "{groups}");
+}
+
+#[test]
+fn a_hook_that_takes_its_time_holds_nobody_else_up() {
+    let Some(mut lab) = lab("hooks", RUNTIME) else { return };
+    let mut setup = Setup::shell("exec sleep 1000");
+    setup.annotations.push(("io.containerd.runc.v2.group".into(), "group".into()));
+    lab.bundle("other", &setup);
+    lab.bundle("web", &setup);
+    let (gate, out) = (lab.fifo("gate"), lab.dir.join("poststop"));
+    // Its orphan comes to the shim, and is reaped there; its own end is its starter's business.
+    let script = format!("(/bin/sleep 0.1 &) ; read line <{gate}; exit $line");
+    change_config(&lab, "web", |config| {
+        let hook = |script: &str| serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }]);
+        config["hooks"] = serde_json::json!({ "createRuntime": hook(&script), "poststop": hook(&format!("echo ran >{}", out.display())) });
+    });
+    let mut client = lab.start_shim("other");
+    client.create(&lab.create_request("other")).unwrap();
+    client.start("other", "").unwrap();
+    let pid = client.shim_pid();
+    for (answer, is_well) in [("3", false), ("0", true)] {
+        let creating = client.send("Create", &lab.create_request("web"));
+        // The other container is served while the hook waits.
+        client.exec(&lab, "other", "e", &["true"]).unwrap();
+        client.start("other", "e").unwrap();
+        assert_eq!(client.wait("other", "e"), Ok(0));
+        client.delete("other", "e").unwrap();
+        fs::write(&gate, format!("{answer}\n")).unwrap();
+        match client.receive::<task::CreateTaskResponse>(creating) {
+            Ok(_) => assert!(is_well),
+            Err((_, message)) => {
+                assert!(!is_well && message.contains("hook") && message.contains('3'), "{message}")
+            }
+        }
+    }
+    client.start("web", "").unwrap();
+    for id in ["web", "other"] {
+        client.kill(id, "", 9).unwrap();
+        assert_eq!(client.wait(id, ""), Ok(137));
+        client.delete(id, "").unwrap();
+    }
+    assert_eq!(fs::read_to_string(out).unwrap(), "ran\n");
+    let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    until("strangers are reaped", || children().trim().is_empty());
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn delete_does_not_wait_for_ever_for_output() {
+    let Some((lab, mut client)) = with_shim("drain", &Setup::shell("read line; exit 0")) else { return };
+    let (stdin, stdout) = (lab.fifo("stdin"), lab.fifo("stdout"));
+    let mut request = lab.create_request("web");
+    (request.stdin, request.stdout) = (stdin.clone(), stdout.clone());
+    let out = read_all(&stdout);
+    client.create(&request).unwrap();
+    let pid = client.start("web", "").unwrap();
+    // As a descendant would that nobody knows of.
+    let holder = fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/fd/1")).unwrap();
+    fs::write(&stdin, "go\n").unwrap();
+    assert_eq!(client.wait("web", ""), Ok(0));
+    assert_eq!(client.delete("web", ""), Ok(0));
+    client.shutdown("web");
+    lab.assert_nothing_left();
+    drop(holder);
+    assert_eq!(out.join().unwrap(), b"");
+}
+
+#[test]
+fn pipes_belong_to_whom_the_options_name() {
+    let Some((lab, mut client)) = with_shim("owner", &Setup::shell("exec sleep 1000")) else { return };
+    let stdout = lab.fifo("stdout");
+    let mut request = lab.create_request("web");
+    request.stdout = stdout.clone();
+    let named = |options: &mut runc_options::Options| (options.io_uid, options.io_gid) = (1234, 1235);
+    request.options = Some(options(&lab, named)).into();
+    let out = read_all(&stdout);
+    client.create(&request).unwrap();
+    let pid = client.start("web", "").unwrap();
+    let pipe = fs::metadata(format!("/proc/{pid}/fd/1")).unwrap();
+    // The runtime gives a process's streams to its user; the group stays.
+    assert_eq!((pipe.uid(), pipe.gid()), (0, 1235));
+    end(&lab, &mut client);
+    out.join().unwrap();
+}
+
+#[test]
+fn loggers_that_are_not_trusted_or_not_ready_are_refused() {
+    let Some((lab, mut client)) = with_shim("loggers", &Setup::shell("echo out")) else { return };
+    let program = lab.dir.join("logger");
+    let mut create = |scheme: &str, script: &str, mode: u32| {
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+        let mut request = lab.create_request("web");
+        request.stdout = format!("{scheme}://{}", program.display());
+        client.create(&request)
+    };
+    let (_, message) = create("binary", "#!/bin/sh\n", 0o777).unwrap_err();
+    assert!(message.ends_with("is refused: others can write to it"), "{message}");
+    let (_, message) = create("binary-v2", "#!/bin/sh\nexit 0\n", 0o755).unwrap_err();
+    assert!(message.contains("logging binary did not call ready"), "{message}");
+    create("binary-v2", "#!/bin/sh\necho >&5\nexec 5>&-\ncat <&3 >/dev/null\n", 0o755).unwrap();
+    client.start("web", "").unwrap();
+    end(&lab, &mut client);
+}
+
+/// Takes out of `value` what the recorded one has not: an object's unknown fields.
+fn keep_recorded(value: &mut serde_json::Value, recorded: &serde_json::Value) {
+    if let (Some(object), Some(recorded)) = (value.as_object_mut(), recorded.as_object()) {
+        object.retain(|name, _| recorded.contains_key(name));
+        object.iter_mut().for_each(|(name, value)| keep_recorded(value, &recorded[name]));
+    }
+}
+
+#[test]
+fn a_container_of_an_earlier_build_is_taken_over() {
+    if !RUNTIME.is_empty() {
+        return skip("the state is another runtime's");
+    }
+    let Some((lab, mut client)) = running("earlier", "exec sleep 1000") else { return };
+    // As the earlier build wrote it: a file of its own, recorded, says which fields there were.
+    let path = lab.dir.join("state").join(NAMESPACE).join("web/state.json");
+    let mut state: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let recorded: serde_json::Value =
+        serde_json::from_str(include_str!("../data/state-format-1.json")).unwrap();
+    assert_eq!(state["format"], recorded["format"]);
+    for name in recorded.as_object().unwrap().keys().filter(|name| *name != "annotations") {
+        assert!(state.get(name).is_some(), "{name} is not written any more: an earlier build would miss it");
+    }
+    keep_recorded(&mut state, &recorded);
+    fs::write(&path, state.to_string()).unwrap();
+    client.exec(&lab, "web", "e", &["sh", "-c", "exit 5"]).unwrap();
+    client.start("web", "e").unwrap();
+    assert_eq!(client.wait("web", "e"), Ok(5));
+    // Its shim is that of the earlier build, and dies; the one that is installed now cleans up.
+    let shim = nix::unistd::Pid::from_raw(client.shim_pid() as i32);
+    nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
+    until("the shim is gone", || UnixStream::connect(&lab.address).is_err());
+    let bundle = lab.dir.join("web").to_string_lossy().into_owned();
+    let answer = lab.call_shim("web", &["-bundle", &bundle, "delete"], b"");
+    assert_eq!(task::DeleteResponse::parse_from_bytes(&answer).unwrap().exit_status, 137);
+    lab.assert_nothing_left();
+}
