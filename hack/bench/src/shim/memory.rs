@@ -27,8 +27,10 @@ pub fn measure(ground: &Ground, report: &mut Report) -> Result<()> {
         for peer in &ground.peers {
             let lot = Lot::start(ground, &daemon, peer, count)?;
             std::thread::sleep(CALM);
-            table.rows.push(lot.row(&peer.name)?);
-            lot.end()?;
+            table
+                .rows
+                .push(lot.row(&peer.name).map_err(|error| format!("{}, {count} shims: {error}", peer.name))?);
+            lot.end().map_err(|error| format!("{}, {count} shims: {error}", peer.name))?;
         }
     }
     report.table(&table);
@@ -146,7 +148,8 @@ impl Lot {
 
 /// A field of a process's smaps_rollup, in kB.
 fn rollup(pid: u32, field: &str) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let file = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&file).map_err(|error| format!("{file}: {error}: the shim has ended"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     Ok(line.and_then(|line| line.split_whitespace().next()).ok_or(field.to_owned())?.parse()?)
 }
