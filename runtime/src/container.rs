@@ -6,15 +6,15 @@
 
 use crate::criu::{self, CheckpointOptions, Outside, RestoreOptions};
 use crate::error::{Error, Verb};
-use crate::launch::Launched;
+use crate::launch::{self, Given, Launch, Launched};
 use crate::state::{self, Home, Liveness, Root, State, Status, Summary};
 use crate::{create, exec, hooks, start};
 use cofferdam_cgroup::resctrl::ClassOfService;
 use cofferdam_cgroup::{Cgroup, Driver};
-use cofferdam_plan::{ExecTarget, Host};
-use cofferdam_spec::{Process as ProcessSpec, Spec};
+use cofferdam_plan::{ExecTarget, Host, Needs, Plan};
+use cofferdam_spec::{Mount, Process as ProcessSpec, Spec};
 use cofferdam_step::{Namespace, Step};
-use cofferdam_sys::{Errno, process};
+use cofferdam_sys::{Errno, Fd, process};
 use nix::libc;
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
@@ -422,6 +422,62 @@ impl Container {
         let settings = cofferdam_cgroup::translate(resources, &layout, driver, false)
             .map_err(|error| Error::below("update the container", error))?;
         self.cgroup().apply(&settings).map_err(|error| Error::below("update the container", error))
+    }
+
+    /// Adds mounts while it runs: all, or none. Sources are paths of the host, destinations the container's.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has ended; a mount that is refused or fails.
+    pub fn add_mounts(&self, mounts: &[Mount]) -> Result<(), Error> {
+        let process = self.process_to_visit()?;
+        let target = &self.saved.kept().target;
+        let host =
+            Host::probe(&Needs::default()).map_err(|error| Error::call("look at this machine", error))?;
+        // Together they are prepared and looked at; one at a time, so that it is known which of them are there.
+        cofferdam_plan::compile_mounts(mounts, target, &host)?;
+        for (at, mount) in mounts.iter().enumerate() {
+            let plan = cofferdam_plan::compile_mounts(std::slice::from_ref(mount), target, &host)?;
+            if let Err(error) = self.visit("mounts add", &plan, &process) {
+                let undo = cofferdam_plan::compile_unmounts(&mounts[..at], target, &host)?;
+                if let Err(left) = self.visit("mounts add", &undo, &process) {
+                    tracing::warn!("{}", crate::error::message(&left));
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes mounts away while it runs, the last one first.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it has ended; a destination that is no mount.
+    pub fn remove_mounts(&self, mounts: &[Mount]) -> Result<(), Error> {
+        let process = self.process_to_visit()?;
+        let host =
+            Host::probe(&Needs::default()).map_err(|error| Error::call("look at this machine", error))?;
+        let plan = cofferdam_plan::compile_unmounts(mounts, &self.saved.kept().target, &host)?;
+        self.visit("mounts remove", &plan, &process)
+    }
+
+    fn process_to_visit(&self) -> Result<Fd, Error> {
+        match self.pidfd()? {
+            Some(pidfd) => Ok(Fd::from(pidfd)),
+            None => Err(self.wrong_state(Verb::Update, Status::Stopped)),
+        }
+    }
+
+    fn visit(&self, verb: &'static str, plan: &Plan, process: &Fd) -> Result<(), Error> {
+        launch::visit(&Launch {
+            verb,
+            id: self.id(),
+            plan,
+            given: Given { console: None, listener: None, process: Some(process) },
+            stdio: None,
+            rootless: false,
+            join: None,
+            preserve_fds: 0,
+        })
     }
 
     /// Changes its share of caches and memory bandwidth; empty leaves one as it is.

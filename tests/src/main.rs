@@ -22,6 +22,7 @@ mod hooks;
 mod idmap;
 mod lifecycle;
 mod limits;
+mod live;
 mod machine;
 mod masks;
 mod mounts;
@@ -48,6 +49,7 @@ const SUBJECTS: &[&[Test]] = &[
     limits::TESTS,
     namespaces::TESTS,
     netdevices::TESTS,
+    live::TESTS,
     rootfs::TESTS,
     masks::TESTS,
     sysctl::TESTS,

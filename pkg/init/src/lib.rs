@@ -172,6 +172,7 @@ impl Init {
             Step::MakeRootReadonly => self.make_root_readonly(),
             Step::MaskPath { path, label } => self.mask_path(path, label.as_deref()),
             Step::MakeReadonly { path } => self.make_readonly(path),
+            Step::Unmount { path } => self.unmount(path),
             Step::RemountReadonly { path } => self.remount_readonly(path),
             Step::SetFileLabel { path, label } => self.set_file_label(path, label),
             Step::SetSysctl { key, value } => self.set_sysctl(key, value),

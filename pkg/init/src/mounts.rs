@@ -289,6 +289,18 @@ impl Init {
         self.propagate(mount, &mounted)
     }
 
+    /// By a descriptor of what the path leads to below the rootfs handle; EINVAL when that is no mount's root.
+    pub(crate) fn unmount(&mut self, path: &str) -> Outcome {
+        let mounted = self.root()?.resolve(path.as_bytes()).at(Attempt::Resolve)?;
+        let back = fs::openat(&Cwd, b".", fs::O_PATH | fs::O_DIRECTORY, 0).at(Attempt::Open)?;
+        fs::fchdir(self.proc()?).at(Attempt::Proc)?;
+        let mut text = [0u8; 32];
+        let path = root::decimal_path(b"self/fd/", mounted.number(), &mut text);
+        let done = mount::umount(path, libc::MNT_DETACH);
+        fs::fchdir(&back).at(Attempt::Open)?;
+        done.at(Attempt::Umount)
+    }
+
     /// A `remount` entry: of the mount, or of the filesystem.
     fn remount(&mut self, mount: &Mount, flags: u64, bind: bool, options: &[FsOption]) -> Outcome {
         let target = self.root()?.resolve(mount.destination.as_bytes()).at(Attempt::Resolve)?;

@@ -24,6 +24,7 @@ mod filter;
 mod hooks;
 mod idmap;
 mod limits;
+mod live;
 mod mounts;
 mod namespaces;
 mod netdevices;
@@ -38,6 +39,7 @@ pub use cofferdam_host::{Host, Needs};
 pub use cofferdam_spec::{Refused, Spec};
 pub use exec::{ExecOptions, ExecTarget, compile_exec};
 pub use filter::Filter;
+pub use live::{compile_mounts, compile_unmounts};
 pub use order::compile;
 
 use cofferdam_cgroup::{Placement, Settings};

@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub wanted: &'a Wanted,
     pub ids: &'a Ids,
     pub placement: &'a Placement,
+    /// Init is in the container's mounts already, where the host's paths mean nothing.
+    pub from_outside: bool,
 }
 
 /// A mount on which init goes on working: read-only only at the end.
@@ -46,7 +48,7 @@ fn is_late_read_only(fstype: &str, destination: &str) -> bool {
 impl Context<'_> {
     /// The host side opens what init inside a user namespace may not reach, provided that the host side may.
     fn opens_trees(&self) -> bool {
-        self.ids.user_namespace && self.host.euid == 0
+        self.from_outside || self.ids.user_namespace && self.host.euid == 0
     }
 
     /// Mounts carry flags that this container may not take away.
@@ -61,7 +63,7 @@ impl Context<'_> {
     /// Whether a source lies in the container's own root: mounts that were made before belong to it, so that it is looked up
     /// when its turn comes.
     fn is_inside(&self, path: &str) -> bool {
-        below_root(self.root, path) != path
+        !self.from_outside && below_root(self.root, path) != path
     }
 
     /// `mountLabel`, where there is an SELinux to understand it.

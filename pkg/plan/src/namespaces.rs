@@ -22,6 +22,11 @@ pub(crate) fn kind(name: &str) -> Option<Namespace> {
 }
 
 impl Wanted {
+    /// None at all: somebody else has made what there is.
+    pub fn nothing() -> Wanted {
+        Wanted { new: Namespaces::default(), joined: Vec::new(), born_in: Namespaces::default() }
+    }
+
     /// Reads `/linux/namespaces`, which [`Spec::check`] has seen.
     pub fn of(spec: &Spec) -> Result<Wanted, Refused> {
         let (mut new, mut joined) = (Namespaces::default(), Vec::new());

@@ -39,8 +39,16 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
 
     let placement = cgroup::prepare(&mut draft, spec, host, options, &wanted, &ids)?;
     let root_path = absolute(&options.bundle, &root.path);
-    let context =
-        Context { spec, root: &root_path, host, options, wanted: &wanted, ids: &ids, placement: &placement };
+    let context = Context {
+        spec,
+        root: &root_path,
+        host,
+        options,
+        wanted: &wanted,
+        ids: &ids,
+        placement: &placement,
+        from_outside: false,
+    };
     let road = wanted.road();
     // The host opens what is mounted in a user namespace, the cgroup's directories too; else they can wait until init has
     // something to do.

@@ -36,6 +36,16 @@ impl Spec {
         sysctl::check(self)?;
         Ok(warnings)
     }
+
+    /// The part of [`Spec::check`] that is about `/mounts`.
+    ///
+    /// # Errors
+    /// The first entry that breaks a MUST.
+    pub fn check_mounts(&self) -> Result<Vec<String>, Refused> {
+        let mut warnings = Vec::new();
+        mounts::check(self, &mut warnings)?;
+        Ok(warnings)
+    }
 }
 
 impl Process {

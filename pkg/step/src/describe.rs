@@ -88,6 +88,7 @@ impl Display for Step {
             Step::MakeRootReadonly => f.write_str("make the root mount read-only"),
             Step::MaskPath { path, .. } => write!(f, "mask {path}"),
             Step::MakeReadonly { path } => write!(f, "make {path} read-only"),
+            Step::Unmount { path } => write!(f, "unmount {path}"),
             Step::RemountReadonly { path } => write!(f, "remount {path} read-only"),
             Step::SetFileLabel { path, .. } => write!(f, "label {path}"),
             Step::SetSysctl { key, .. } => write!(f, "set sysctl {key}"),

@@ -343,6 +343,11 @@ pub enum Step {
         /// Path in the container; one that is not there is good.
         path: String,
     },
+    /// Takes the topmost mount on this path away (MNT_DETACH).
+    Unmount {
+        /// Path in the container.
+        path: String,
+    },
     /// Makes the mount on this path read-only once everything in it is made (`/dev` mounted with `ro`).
     RemountReadonly {
         /// Path in the container.

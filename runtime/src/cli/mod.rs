@@ -11,6 +11,7 @@ mod exec;
 mod features;
 mod kill;
 mod list;
+mod mounts;
 mod pause;
 mod plan;
 mod ps;
@@ -47,7 +48,7 @@ const fn verb(grammar: &'static Grammar, run: fn(&Context, &Words) -> Result<i32
     Verb { grammar, run, failure: 1 }
 }
 
-static VERBS: [Verb; 19] = [
+static VERBS: [Verb; 20] = [
     verb(&create::GRAMMAR, create::run),
     verb(&run::GRAMMAR, run::run),
     verb(&start::GRAMMAR, start::run),
@@ -61,6 +62,7 @@ static VERBS: [Verb; 19] = [
     verb(&pause::GRAMMAR, pause::run),
     verb(&resume::GRAMMAR, resume::run),
     verb(&update::GRAMMAR, update::run),
+    verb(&mounts::GRAMMAR, mounts::run),
     verb(&events::GRAMMAR, events::run),
     verb(&spec::GRAMMAR, spec::run),
     verb(&features::GRAMMAR, features::run),

@@ -93,6 +93,24 @@ pub fn launch(launch: &Launch, companion: &mut dyn Companion) -> Result<Launched
     }
 }
 
+/// Carries out a plan whose init does its steps in the container and ends: no program, no cgroup.
+///
+/// # Errors
+/// The first failure, as a sentence.
+pub fn visit(launch: &Launch) -> Result<(), Error> {
+    let mut journey = Journey::new(launch);
+    journey.spawn()?;
+    let report = journey.next();
+    match (report, journey.traveller.as_ref().map(|traveller| process::wait(traveller.pid, false))) {
+        (Ok(None), Some(Ok(Some(0)))) => Ok(()),
+        (Ok(report @ Some(_)), _) => Err(journey.failure(report)),
+        (Err(error), _) => Err(error),
+        (Ok(None), _) => {
+            Err(Error::InitDied { verb: launch.verb, id: launch.id.into(), end: Ending::Unknown, hint: None })
+        }
+    }
+}
+
 /// A launch that is under way.
 struct Journey<'a> {
     launch: &'a Launch<'a>,
