@@ -22,11 +22,12 @@ pub(crate) fn checkpoint(container: &Container, mut said: CheckpointOptions) -> 
         (Status::Running | Status::Paused, Some(pid)) => pid,
         _ => return Err(container.wrong_state(Verb::Checkpoint, status)),
     };
-    check_parent(&said)?;
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.map_err(|error| Error::io("open", "/dev/null", error))?;
     let stdio = [null.as_raw_fd(); 3];
     let folders = Folders::open(&said.images, true, LOG)?;
+    // By way of the images' folder, which is there only now.
+    check_parent(&said)?;
     check_features(container, &said, stdio, &folders)?;
     let request = rpc::Request {
         type_: Some(if said.pre_dump { rpc::Kind::PRE_DUMP } else { rpc::Kind::DUMP }.into()),
