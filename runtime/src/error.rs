@@ -5,6 +5,7 @@
 
 use crate::report::StepFailed;
 use crate::state::Status;
+use cofferdam_sys::Errno;
 use std::error::Error as StdError;
 use std::fmt::{Display, Formatter};
 use std::io;
@@ -293,25 +294,15 @@ pub(crate) fn quoted_output(output: &str) -> String {
     }
 }
 
-/// The kernel's word for an errno as Go programs print it: `no such file or directory`.
-///
-/// glibc's text, whose first letter is made small unless the word is an acronym.
+/// The kernel's word for an errno as Go programs print it: `no such file or directory`. Engines match on it, and C libraries
+/// have words of their own.
 pub fn errno_text(errno: i32) -> String {
-    io_text(&io::Error::from_raw_os_error(errno))
+    Errno(errno).to_string()
 }
 
 /// An I/O error's text, by [`errno_text`] when a system call made it.
 fn io_text(error: &io::Error) -> String {
-    let text = error.to_string();
-    let Some(errno) = error.raw_os_error() else { return text };
-    let text = text.strip_suffix(&format!(" (os error {errno})")).unwrap_or(&text);
-    let mut letters = text.chars();
-    match (letters.next(), letters.clone().next()) {
-        (Some(first), Some(second)) if !second.is_uppercase() => {
-            first.to_lowercase().chain(letters).collect()
-        }
-        _ => text.into(),
-    }
+    error.raw_os_error().map_or_else(|| error.to_string(), errno_text)
 }
 
 /// The whole chain of an error as one line, each cause once.

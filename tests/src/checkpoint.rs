@@ -473,7 +473,7 @@ fn a_hook_that_fails_undoes_the_restore(t: &T) {
     save(&container, &images, &[]).run().ok();
     container.bundle.set(json!({"hooks": {"createRuntime": hook("echo no >&2; exit 3")}}));
     let out = quietly(restore(&container, &images, &[])).fails();
-    assert!(out.message().contains("createRuntime hook 0 (/bin/sh): exited with status 3"), "{out:?}");
+    assert!(out.message().contains("createRuntime hook #0: /bin/sh exited with status 3"), "{out:?}");
     t.nothing_is_left(&container);
     let stood = count(&container);
     std::thread::sleep(std::time::Duration::from_millis(300));

@@ -47,6 +47,13 @@ names! {
     ENOTCONN "transport endpoint is not connected", ETIMEDOUT "connection timed out",
     ECONNREFUSED "connection refused", ESTALE "stale file handle", EDQUOT "disk quota exceeded",
     ENOKEY "required key not available", ENODATA "no data available", EKEYREVOKED "key has been revoked",
+    ENOLCK "no locks available", EUCLEAN "structure needs cleaning", EALREADY "operation already in progress",
+    ENOPROTOOPT "protocol not available", EPROTONOSUPPORT "protocol not supported",
+    EAFNOSUPPORT "address family not supported by protocol", EADDRNOTAVAIL "cannot assign requested address",
+    ENETDOWN "network is down", ENETUNREACH "network is unreachable", EHOSTUNREACH "no route to host",
+    ENOBUFS "no buffer space available", EISCONN "transport endpoint is already connected",
+    EINPROGRESS "operation now in progress", ECANCELED "operation canceled", EBADMSG "bad message",
+    EILSEQ "invalid or incomplete multibyte or wide character",
     ENOTUNIQ "name not unique on network", EPROTO "protocol error", EDESTADDRREQ "destination address required",
 }
 
