@@ -261,17 +261,17 @@ impl Store {
     }
 
     /// Every container, in the order of their ids. One that vanishes meanwhile is left out; one whose state cannot be read is
-    /// logged.
-    pub fn list(&self) -> Result<Vec<Container>, Error> {
-        let mut containers = Vec::new();
-        for id in self.root.ids()? {
-            match self.load(&id) {
-                Ok(container) => containers.push(container),
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => tracing::warn!("container {id}: {}", crate::error::message(&error)),
+    /// logged. Each holds a descriptor: they come one by one, for there may be more containers than a process may open files.
+    pub fn list(&self) -> Result<impl Iterator<Item = Container>, Error> {
+        let ids = self.root.ids()?.into_iter();
+        Ok(ids.filter_map(|id| match self.load(&id) {
+            Ok(container) => Some(container),
+            Err(Error::NotFound { .. }) => None,
+            Err(error) => {
+                tracing::warn!("container {id}: {}", crate::error::message(&error));
+                None
             }
-        }
-        Ok(containers)
+        }))
     }
 }
 

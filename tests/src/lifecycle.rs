@@ -58,6 +58,8 @@ pub const TESTS: &[Test] = &[
     test!(ten_deletes_at_once),
     test!(ps_shows_the_containers_processes),
     test!(list_shows_containers_and_their_statuses),
+    test!(list_of_more_containers_than_open_files)
+        .needs(&[Need::Ours("Go's runtime wants more descriptors")]),
     test!(list_of_no_containers),
     test!(events_show_the_resources),
     test!(events_that_follow_a_container),
@@ -575,6 +577,16 @@ fn list_shows_containers_and_their_statuses(t: &T) {
     assert_eq!(ids, want);
     running.force_delete();
     created.force_delete();
+}
+
+fn list_of_more_containers_than_open_files(t: &T) {
+    let bundle = t.bundle().args(&["sleep", "1000"]);
+    let containers: Vec<_> = (0..20).map(|_| t.container(&bundle)).collect();
+    containers.iter().for_each(|container| drop(container.create().ok()));
+    t.through("ulimit -n 14", &[]);
+    let out = t.call(&["list", "--quiet"]).run().ok();
+    assert_eq!(out.stdout.lines().count(), 20, "{out:?}");
+    containers.iter().for_each(|container| container.force_delete());
 }
 
 fn list_of_no_containers(t: &T) {

@@ -3,7 +3,8 @@
 use super::args::{ANY, Grammar, Words, switch, value};
 use super::{Context, say, table};
 use crate::error::{Error, message};
-use crate::state::Summary;
+use crate::state::{Summary, user_name};
+use std::collections::BTreeMap;
 use std::io;
 
 pub static GRAMMAR: Grammar = Grammar {
@@ -41,11 +42,14 @@ fn summaries(context: &Context) -> Result<Vec<Summary>, Error> {
     if context.explicit_root && !path.exists() {
         return Err(Error::io("open", path, io::Error::from_raw_os_error(nix::libc::ENOENT)));
     }
-    let mut summaries = Vec::new();
-    for container in context.store().list()? {
+    let (mut summaries, mut owners) = (Vec::new(), BTreeMap::new());
+    let store = context.store();
+    for container in store.list()? {
         match container.summary() {
             Ok(mut summary) => {
-                summary.owner = container.home().owner().map(crate::state::user_name).unwrap_or_default();
+                let uid = container.home().owner();
+                let named = uid.map(|uid| owners.entry(uid).or_insert_with(|| user_name(uid)).clone());
+                summary.owner = named.unwrap_or_default();
                 summaries.push(summary);
             }
             Err(error) => tracing::error!("status for {}: {}", container.id(), message(&error)),
