@@ -19,8 +19,15 @@ check: ## Formatting, lints, documentation, unit tests: without privileges, quic
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo test --locked --workspace --quiet
 
-test: ## check and root tests here; PARTS="check root vm break e2e" adds a virtual machine, faults and real engines
+test: ## check and root tests here; PARTS="check root vm conformance break e2e" adds the rest of hack/test
 	@hack/test $(PARTS)
+
+e2e: ## Real dockerd, containerd and podman walk with us by path and under our shim, beside runc
+	@hack/test e2e
+
+kernels: ## Root tests in virtual machines with the oldest and the newest kernel that Debian offers
+	@KERNEL=bookworm hack/test vm
+	@KERNEL=sid hack/test vm
 
 conformance: build ## OCI's validation suite, runc's and crun's own tests, whole, peers beside us; RUNTIMES="runc crun youki"
 	@hack/conformance/all $(RUNTIMES)
