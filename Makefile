@@ -4,9 +4,9 @@
 
 PREFIX ?= /usr/local
 
-.PHONY: help build check test demo conformance bench install clean
+.PHONY: help build check test e2e kernels conformance demo bench install clean
 help: ## What can be made
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 build: ## bin/cofferdam and bin/containerd-shim-cofferdam-v2, static and stripped
 	@hack/need rust cc
