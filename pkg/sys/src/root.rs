@@ -60,16 +60,7 @@ impl Root {
             let at = Borrowed(stack.last().unwrap_or(&self.0).raw());
             let next = fs::openat(&at, &part, fs::O_PATH | fs::O_NOFOLLOW, 0)?;
             if fs::stat(&next, b"")?.is_symlink() && !(todo.is_empty() && flags & fs::O_NOFOLLOW != 0) {
-                links += 1;
-                if links > MOST_LINKS {
-                    return Err(Errno::ELOOP);
-                }
-                let mut buffer = [0u8; 4096];
-                let target = fs::readlinkat(&next, b"", &mut buffer)?;
-                if target.first() == Some(&b'/') {
-                    stack.clear();
-                }
-                todo.extend(components(target).map(<[u8]>::to_vec).rev());
+                expand(&next, &mut links, &mut stack, &mut todo)?;
                 continue;
             }
             last = Some(next);
@@ -147,16 +138,7 @@ impl Root {
                 stack.push(next);
                 continue;
             }
-            links += 1;
-            if links > MOST_LINKS {
-                return Err(Errno::ELOOP);
-            }
-            let mut buffer = [0u8; 4096];
-            let target = fs::readlinkat(&next, b"", &mut buffer)?;
-            if target.first() == Some(&b'/') {
-                stack.clear();
-            }
-            todo.extend(components(target).map(<[u8]>::to_vec).rev());
+            expand(&next, &mut links, &mut stack, &mut todo)?;
         }
         todo.reverse();
         let deepest = match stack.pop() {
@@ -213,6 +195,21 @@ impl AsFd for Root {
     fn number(&self) -> crate::Raw {
         self.0.raw()
     }
+}
+
+/// Puts where a link leads in front of what is still to do; what is absolute begins at the root again. ELOOP after many.
+fn expand(link: &Fd, links: &mut usize, stack: &mut Vec<Fd>, todo: &mut Vec<Vec<u8>>) -> Result<()> {
+    *links += 1;
+    if *links > MOST_LINKS {
+        return Err(Errno::ELOOP);
+    }
+    let mut buffer = [0u8; 4096];
+    let target = fs::readlinkat(link, b"", &mut buffer)?;
+    if target.first() == Some(&b'/') {
+        stack.clear();
+    }
+    todo.extend(components(target).map(<[u8]>::to_vec).rev());
+    Ok(())
 }
 
 /// The names in a path; `.` and empty ones left out.
