@@ -25,14 +25,10 @@ pub(crate) fn create(
 ) -> Result<(Home, Saved, Process), Error> {
     check_id(&options.id)?;
     launch::check_preserved(options.preserve_fds)?;
-    let span = timeline::span("look at this machine");
-    let probe = Host::probe(&cofferdam_plan::needs(spec));
-    drop(span);
+    let probe = timeline::timed("look at this machine", || Host::probe(&cofferdam_plan::needs(spec)));
     let host = probe.map_err(|error| Error::call("look at this machine", error))?;
     let plan_options = plan_options(options, &host);
-    let span = timeline::span("compile the plan");
-    let plan = cofferdam_plan::compile(spec, &host, &plan_options)?;
-    drop(span);
+    let plan = timeline::timed("compile the plan", || cofferdam_plan::compile(spec, &host, &plan_options))?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }
@@ -40,9 +36,7 @@ pub(crate) fn create(
     let mut saved = first_state(spec, options, &plan, target)?;
     saved.exec.rootless = plan_options.rootless;
     // Behind this nothing may fail without giving the id back.
-    let span = timeline::span("reserve the id");
-    let home = root.reserve(&options.id)?;
-    drop(span);
+    let home = timeline::timed("reserve the id", || root.reserve(&options.id))?;
     let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
     match creation.carry_out() {
         Ok(process) => {

@@ -30,9 +30,8 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
         selinux: !options.process.selinux_label.is_empty(),
         seccomp: false,
     };
-    let span = timeline::span("look at this machine");
-    let host = Host::probe(&needs).map_err(|error| Error::call("look at this machine", error))?;
-    drop(span);
+    let probe = timeline::timed("look at this machine", || Host::probe(&needs));
+    let host = probe.map_err(|error| Error::call("look at this machine", error))?;
     let console = match (&options.console, &options.console_socket) {
         (Some(socket), _) => Some(Fd::from(sockets::duplicate(socket)?)),
         (None, Some(path)) => Some(Fd::from(sockets::connect(path)?)),
@@ -43,9 +42,9 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
         console: console.is_some(),
         foreground: options.foreground,
     };
-    let span = timeline::span("compile the plan");
-    let plan = cofferdam_plan::compile_exec(&options.process, target, &host, &plan_options)?;
-    drop(span);
+    let plan = timeline::timed("compile the plan", || {
+        cofferdam_plan::compile_exec(&options.process, target, &host, &plan_options)
+    })?;
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }

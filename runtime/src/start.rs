@@ -8,15 +8,8 @@ use crate::report::StepFailed;
 use crate::sockets;
 use crate::state::Status;
 use crate::timeline;
-use cofferdam_step::{Report, ReportKind, Step};
+use cofferdam_step::{Report, ReportKind, Step, start};
 use cofferdam_sys::{Fd, fs, net, process};
-
-/// Says that the socket's name is about to go: whoever dies behind this has ended the container.
-const READY: u8 = b'r';
-/// Starts.
-const GO: u8 = b's';
-/// The same, and init is to tell when each step begins.
-const GO_TIMED: u8 = b't';
 
 /// Starts a created container.
 pub(crate) fn start(container: &Container) -> Result<(), Error> {
@@ -26,23 +19,19 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
     if status != Status::Created {
         return Err(container.wrong_state(Verb::Start, status));
     }
-    let span = timeline::span("reach init");
-    let socket = connect(container)?;
-    drop(span);
+    let socket = timeline::timed("reach init", || connect(container))?;
     let said = |sent| unless_gone(sent).map_err(|errno| Error::call("speak to init", errno));
     // Without the name the container is no longer "created". It goes before the program can run, so that the death of this
     // process at any point leaves no running container that says it waits for its start, and no init that waits in vain.
-    said(net::send(&socket, &[READY]))?;
+    said(net::send(&socket, &[start::READY]))?;
     home.remove_file(START)?;
     let kept = container.saved().kept();
     if timeline::recording() {
         timeline::init(container.pid().unwrap_or_default(), &numbered(kept.steps, &kept.late));
     }
-    said(net::send(&socket, &[if timeline::recording() { GO_TIMED } else { GO }]))?;
-    let span = timeline::span("await the program");
-    hear(container, &socket)?;
+    said(net::send(&socket, &[if timeline::recording() { start::GO_TIMED } else { start::GO }]))?;
+    timeline::timed("await the program", || hear(container, &socket))?;
     timeline::gone();
-    drop(span);
     let poststart = &container.saved().hooks.poststart;
     if poststart.is_empty() {
         return Ok(());

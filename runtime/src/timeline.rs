@@ -58,6 +58,12 @@ pub fn span(name: impl Display) -> Open {
     Open(recording().then(|| (name.to_string(), now())))
 }
 
+/// Does `act` in a span of its own.
+pub fn timed<T>(name: impl Display, act: impl FnOnce() -> T) -> T {
+    let _span = span(name);
+    act()
+}
+
 impl Drop for Open {
     fn drop(&mut self) {
         if let Some((name, from)) = self.0.take() {
@@ -165,7 +171,7 @@ mod tests {
         let path = std::env::temp_dir().join(format!("cofferdam-timeline-{}", std::process::id()));
         let recording = Recording::begin(&path, "run").unwrap();
         init(7, &[Step::NewSession, Step::BringUpLoopback]);
-        drop(span("spawn init"));
+        timed("spawn init", || ());
         for (number, at) in [(0, 1000), (1, 3500)] {
             let kind = ReportKind::Timed;
             step(&Report { kind, attempt: Attempt::None, step: number, errno: 0, detail: at });

@@ -3,7 +3,7 @@
 use crate::parents::Parents;
 use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::{vec, vec::Vec};
-use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot};
+use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot, start};
 use cofferdam_sys::{Borrowed, Errno, Fd, Result, fs, net, process};
 
 /// A program's largest size: the kernel takes no larger argv and environment either (a quarter of the stack, 6 MiB at most).
@@ -35,11 +35,13 @@ impl Conversation {
         postcard::from_bytes(&body).map_err(|_| Errno::EPROTO)
     }
 
+    /// Whoever listened may be gone: that is no SIGPIPE, which would wait behind the mask for the execve, and end the program.
+    fn write(&self, bytes: &[u8]) -> Outcome {
+        self.0.as_ref().map_or(Ok(()), |socket| net::send(socket, bytes)).at(Attempt::Write)
+    }
+
     fn report(&self, report: Report) -> Outcome {
-        match &self.0 {
-            Some(socket) => fs::write_all(socket, &report.to_bytes()).at(Attempt::Write),
-            None => Ok(()),
-        }
+        self.write(&report.to_bytes())
     }
 
     /// Says that a step failed; nobody may be there any more.
@@ -56,9 +58,7 @@ impl Conversation {
 
     /// What a hook wrote, behind the report of its failure: the other side reads it up to the end.
     pub(crate) fn append(&self, text: &[u8]) {
-        if let Some(socket) = &self.0 {
-            let _ = fs::write_all(socket, text);
-        }
+        let _ = self.write(text);
     }
 
     /// Says something that carries one number.
@@ -69,11 +69,7 @@ impl Conversation {
     /// Says that a step begins.
     pub(crate) fn time(&self, step: usize) {
         let (kind, detail) = (ReportKind::Timed, process::realtime() as i64);
-        let report = Report { kind, attempt: Attempt::None, step: step as u16, errno: 0, detail };
-        if let Some(socket) = &self.0 {
-            // Whoever made the container may be gone by now: then there is no SIGPIPE either, which would end this process.
-            let _ = net::send(socket, &report.to_bytes());
-        }
+        let _ = self.report(Report { kind, attempt: Attempt::None, step: step as u16, errno: 0, detail });
     }
 
     pub(crate) fn tell(&self, barrier: Barrier) -> Outcome {
@@ -88,24 +84,22 @@ impl Conversation {
     /// Waits for the cgroup, and puts this thread into the v1 hierarchies whose files come along (cgroup-v1/cgroups.rst,
     /// "tasks": 0 is the writer).
     pub(crate) fn wait_for_cgroup(&self) -> Outcome {
-        let Some(socket) = &self.0 else { give_up(None) };
-        let (mut byte, mut entered) = ([0u8], Ok(()));
-        let read = net::receive_fds(socket, &mut byte, |tasks| {
-            entered = entered.and(fs::write_all(&tasks, b"0"));
-        });
-        let byte = match read {
-            Ok(0) | Err(Errno::ECONNRESET) => None,
-            other => other.at(Attempt::Read).map(|_| Some(byte[0]))?,
-        };
+        let mut entered = Ok(());
+        let byte = self.receive(|tasks| entered = entered.and(fs::write_all(&tasks, b"0")))?;
         entered.at(Attempt::EnterCgroup)?;
         expected(Barrier::CgroupJoined, byte)
     }
 
     /// One byte, or none when the other side is gone.
     pub(crate) fn read_byte(&self) -> Outcome<Option<u8>> {
+        self.receive(drop)
+    }
+
+    /// The same, with the descriptors that come along.
+    fn receive(&self, take: impl FnMut(Fd)) -> Outcome<Option<u8>> {
         let Some(socket) = &self.0 else { return Ok(None) };
         let mut byte = [0u8];
-        match fs::read(socket, &mut byte) {
+        match net::receive_fds(socket, &mut byte, take) {
             Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
             other => other.at(Attempt::Read).map(|_| Some(byte[0])),
         }
@@ -122,12 +116,6 @@ fn expected(barrier: Barrier, byte: Option<u8>) -> Outcome {
     }
 }
 
-/// What `start` sends first, in front of taking the socket's name away: from here on nobody else can come.
-const READY: u8 = b'r';
-/// What it sends then.
-const GO: u8 = b's';
-/// The same, by a starter that wants to know when each step begins.
-const GO_TIMED: u8 = b't';
 /// Signals that end a process by default and that somebody may well send to a container that was never started.
 const ENDING: [i32; 9] = [
     libc::SIGHUP,
@@ -170,19 +158,14 @@ impl Init {
             }
             self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
             match self.conversation.read_byte()? {
-                Some(READY) => break,
+                Some(start::READY) => break,
                 _ => self.conversation = Conversation(None),
             }
         }
-        match self.conversation.read_byte()? {
-            Some(GO) => {
-                self.timed = false;
-                Ok(())
-            }
-            Some(GO_TIMED) => {
-                self.timed = true;
-                Ok(())
-            }
+        let word = self.conversation.read_byte()?;
+        self.timed = word == Some(start::GO_TIMED);
+        match word {
+            Some(start::GO | start::GO_TIMED) => Ok(()),
             _ => give_up(None),
         }
     }

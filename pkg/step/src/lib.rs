@@ -146,6 +146,16 @@ impl FromIterator<Namespace> for Namespaces {
     }
 }
 
+/// The words of `start` to an init behind [`Step::AwaitStart`].
+pub mod start {
+    /// First, in front of taking the socket's name away: from here on nobody else can come, and whoever dies has ended the container.
+    pub const READY: u8 = b'r';
+    /// Then: the program may run.
+    pub const GO: u8 = b's';
+    /// The same, and init is to tell when each step begins.
+    pub const GO_TIMED: u8 = b't';
+}
+
 /// Where the host side and init meet. The host sends the barrier's byte when its part is done; init goes on when it has
 /// read that byte, and ends quietly when it reads the end of the stream (the host side has died).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

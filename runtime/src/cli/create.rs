@@ -76,9 +76,7 @@ pub fn options(context: &Context, said: &Words) -> Result<CreateOptions, Error> 
     crate::state::check_id(&id)?;
     let bundle = absolute(&said.path("bundle").unwrap_or_else(|| PathBuf::from(".")))?;
     let config = said.path("config").unwrap_or_else(|| bundle.join("config.json"));
-    let span = timeline::span("read config.json");
-    let mut spec = Spec::load(&config)?;
-    drop(span);
+    let mut spec = timeline::timed("read config.json", || Spec::load(&config))?;
     let inherited = pass_on(&mut spec.process, said)?;
     Ok(CreateOptions {
         id,

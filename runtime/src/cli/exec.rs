@@ -42,9 +42,8 @@ pub static GRAMMAR: Grammar = Grammar {
 };
 
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
-    let span = timeline::span("read the state");
-    let container = context.store().load(said.argument(0)?)?;
-    drop(span);
+    let id = said.argument(0)?;
+    let container = timeline::timed("read the state", || context.store().load(id))?;
     let process = match said.path("process") {
         Some(path) => Process::load(&path)?,
         None => process(said, container.saved().kept().process.clone())?,
@@ -73,8 +72,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     let child = container.exec(&options)?;
     // The other end must close when init is done with it.
     drop(options);
-    let _span = timeline::span("wait for the process");
-    foreground.attend(&child)
+    timeline::timed("wait for the process", || foreground.attend(&child))
 }
 
 /// The container's own process, as the flags change it.

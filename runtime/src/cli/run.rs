@@ -50,8 +50,8 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         options.console = Some(foreground.console()?);
         options.foreground = true;
         let process = options.spec.as_mut().and_then(|spec| spec.process.as_mut());
-        if let (Some(process), Some(size)) = (process, console::own_size()) {
-            process.console_size = Some(size);
+        if let Some(process) = process {
+            process.console_size = console::own_size().or(process.console_size);
         }
     }
     let (notify, container, process) = match start(context, options) {
@@ -68,8 +68,7 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         if let (Some(notify), Some(init)) = (notify, container.saved().init) {
             scope.spawn(move || warn(notify.relay(&init, false)));
         }
-        let _span = timeline::span("wait for the process");
-        foreground.attend(&process)
+        timeline::timed("wait for the process", || foreground.attend(&process))
     });
     if !said.on("keep") {
         let _span = timeline::span("delete the container");

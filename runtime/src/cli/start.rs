@@ -17,9 +17,8 @@ pub static GRAMMAR: Grammar = Grammar {
 };
 
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
-    let span = timeline::span("read the state");
-    let container = context.store().load(said.argument(0)?)?;
-    drop(span);
+    let id = said.argument(0)?;
+    let container = timeline::timed("read the state", || context.store().load(id))?;
     let notify = Notify::listen(&context.root, container.id())?;
     container.start()?;
     if let (Some(notify), Some(init)) = (notify, container.saved().init) {

@@ -139,16 +139,14 @@ impl<'a> Journey<'a> {
 
     fn travel(&mut self, companion: &mut dyn Companion) -> Result<(), Error> {
         for step in &self.launch.plan.host {
-            let _span = timeline::span(step);
-            self.step(step, companion)?;
+            timeline::timed(step, || self.step(step, companion))?;
         }
         // A created container waits behind its last barrier; everything else runs its program now.
         let waits = self.launch.plan.init.iter().any(|step| matches!(step, Step::AwaitStart { .. }));
         if waits {
             return Ok(());
         }
-        let _span = timeline::span("await the program");
-        self.see_off(companion)
+        timeline::timed("await the program", || self.see_off(companion))
     }
 
     fn step(&mut self, step: &'a HostStep, companion: &mut dyn Companion) -> Result<(), Error> {

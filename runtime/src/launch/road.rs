@@ -53,9 +53,7 @@ pub enum Arrival {
 /// # Errors
 /// Those of memfd_create, socketpair, setns, clone3, execveat.
 pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
-    let span = timeline::span("seal the image");
-    let image = image::sealed()?;
-    drop(span);
+    let image = timeline::timed("seal the image", image::sealed)?;
     let (ours, theirs) = net::socketpair()?;
     let inherit: Vec<Raw> = departure.inherit.iter().copied().chain([theirs.raw()]).collect();
     let args = Strings::new(&["cofferdam-init", &theirs.raw().to_string()])?;
@@ -69,17 +67,14 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
         inherit: &inherit,
         stdio: departure.stdio,
     };
-    let span = timeline::span("clone and execute the image");
-    let spawned = spawn(&child)?;
-    drop(span);
+    let spawned = timeline::timed("clone and execute the image", || spawn(&child))?;
     let traveller = Traveller {
         pid: spawned.pid,
         pidfd: spawned.pidfd,
         in_cgroup: spawned.in_cgroup,
         conversation: Conversation(ours),
     };
-    let _span = timeline::span("send the steps");
-    match traveller.conversation.send(program) {
+    match timeline::timed("send the steps", || traveller.conversation.send(program)) {
         Ok(()) => Ok(traveller),
         Err(errno) => {
             traveller.end();
