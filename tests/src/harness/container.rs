@@ -2,6 +2,7 @@
 
 use super::call::{Call, Out, Running};
 use super::{Bundle, T, cgroups, procs};
+use cofferdam_sys::process;
 use serde_json::{Value, json};
 use std::fs;
 use std::path::PathBuf;
@@ -143,9 +144,16 @@ impl<'t> Container<'t> {
         self.make(&["run"]).spawn()
     }
 
-    /// Waits until it has stopped.
+    /// Waits until it has stopped: until its process has ended, if there is one, and then until `state` says so.
     #[track_caller]
     pub fn await_stop(&self) {
+        let pid = self.state()["pid"].as_i64().unwrap_or(0) as i32;
+        if pid > 0
+            && let Ok(pidfd) = process::pidfd_open(pid)
+        {
+            let limit = self.t.seconds(20).as_millis();
+            let _ = process::poll_readable(&pidfd, i64::try_from(limit).unwrap_or(i64::MAX));
+        }
         self.await_status("stopped");
     }
 

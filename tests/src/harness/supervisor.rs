@@ -141,7 +141,7 @@ fn run(order: &Order) -> i32 {
     let pid = child.id() as i32;
     let end = Instant::now() + Duration::from_secs(order.seconds * order.patience);
     loop {
-        if let Some(status) = reap(pid) {
+        if let Reaped::Test(status) = reap(pid) {
             return status;
         }
         let left = end.saturating_duration_since(Instant::now());
@@ -162,36 +162,49 @@ fn run(order: &Order) -> i32 {
     }
 }
 
-/// Waits for all that has ended; the test's exit status if it is among them.
-fn reap(test: i32) -> Option<i32> {
+/// What waiting for all that has ended has found.
+enum Reaped {
+    /// The test, with this exit status.
+    Test(i32),
+    /// Somebody is still there.
+    Others,
+    /// There is no child left, and so no descendant: whoever loses its parent becomes a subreaper's child.
+    Nobody,
+}
+
+/// Waits for all that has ended.
+fn reap(test: i32) -> Reaped {
     let mut verdict = None;
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        match status {
-            WaitStatus::StillAlive => break,
-            WaitStatus::Exited(pid, code) if pid.as_raw() == test => verdict = Some(code),
-            WaitStatus::Signaled(pid, ..) if pid.as_raw() == test => verdict = Some(1),
-            _ => {}
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) if pid.as_raw() == test => verdict = Some(code),
+            Ok(WaitStatus::Signaled(pid, ..)) if pid.as_raw() == test => verdict = Some(1),
+            Ok(WaitStatus::StillAlive) => return verdict.map_or(Reaped::Others, Reaped::Test),
+            Ok(_) => {}
+            Err(_) => return verdict.map_or(Reaped::Nobody, Reaped::Test),
         }
     }
-    verdict
+}
+
+/// Whether no process of the test is left.
+fn alone() -> bool {
+    matches!(reap(0), Reaped::Nobody)
 }
 
 /// What a test that has passed must not leave.
 fn leftovers(order: &Order, mounts_before: &[procs::MountLine]) -> Vec<String> {
     let mut left = Vec::new();
     // Whoever is on the way out may take a moment.
-    procs::wait_until(Duration::from_secs(2 * order.patience), || {
-        reap(0);
-        procs::descendants(process::getpid()).is_empty()
-    });
-    for pid in procs::descendants(process::getpid()) {
-        left.push(format!("process {}", procs::command_line(pid)));
+    if !procs::wait_until(Duration::from_secs(2 * order.patience), alone) {
+        let pids = procs::descendants(process::getpid()).into_iter();
+        left.extend(pids.map(|pid| format!("process {}", procs::command_line(pid))));
     }
     let host = Host::probe();
     for dir in cgroups::places(&host, &order.cgroup) {
         let below = cgroups::tree(&dir).into_iter().filter(|other| *other != dir);
         left.extend(below.map(|dir| format!("cgroup {}", dir.display())));
     }
+    left.extend(scopes(order).iter().map(|dir| format!("cgroup {}", dir.display())));
     for mount in procs::mounts("/proc/self/mountinfo") {
         if !mounts_before.iter().any(|before| before.id == mount.id && before.target == mount.target) {
             left.push(format!("mount {} ({})", mount.target, mount.fstype));
@@ -203,17 +216,32 @@ fn leftovers(order: &Order, mounts_before: &[procs::MountLine]) -> Vec<String> {
     left
 }
 
+/// The scopes of the test's containers that systemd has made and that are still there.
+fn scopes(order: &Order) -> Vec<PathBuf> {
+    let mark = format!("-{}-", super::world::tag(&order.cgroup));
+    let slice = Path::new(Host::UNIFIED).join("system.slice");
+    let entries = fs::read_dir(slice).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_ours = |dir: &PathBuf| {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        name.ends_with(".scope") && name.contains(&mark)
+    };
+    entries.filter(is_ours).collect()
+}
+
 /// Ends and removes everything, in whatever state it is.
 fn clean(order: &Order) {
     let host = Host::probe();
     let dirs = cgroups::places(&host, &order.cgroup);
     dirs.iter().for_each(|dir| cgroups::thaw(dir));
+    let scopes = scopes(order);
+    scopes.iter().for_each(|dir| cgroups::thaw(dir));
     procs::wait_until(Duration::from_secs(10 * order.patience), || {
-        procs::descendants(process::getpid()).into_iter().for_each(procs::end);
-        reap(0);
-        procs::descendants(process::getpid()).is_empty()
+        alone() || {
+            procs::descendants(process::getpid()).into_iter().for_each(procs::end);
+            alone()
+        }
     });
-    dirs.iter().for_each(|dir| cgroups::remove(dir));
+    dirs.iter().chain(&scopes).for_each(|dir| cgroups::remove(dir));
     unmount_below(&order.dir);
     let _ = fs::remove_dir_all(&order.dir);
 }

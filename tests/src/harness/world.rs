@@ -96,6 +96,11 @@ struct Caller {
     program: PathBuf,
 }
 
+/// What is in the names of everything of the test with this cgroup.
+pub fn tag(cgroup: &str) -> String {
+    cgroup.trim_start_matches("/cofferdam-test-").replace('/', "-")
+}
+
 /// The ordinary user of [`T::as_user`].
 pub const USER: u32 = 4242;
 
@@ -112,7 +117,7 @@ impl T {
         systemd: bool,
         patience: u32,
     ) -> T {
-        let tag = cgroup.trim_start_matches("/cofferdam-test-").replace('/', "-");
+        let tag = tag(&cgroup);
         T {
             runtime,
             peer,
