@@ -18,7 +18,7 @@ pub const TESTS: &[Test] = &[
     test!(a_container_goes_on_where_it_stood).needs(&[Need::Criu]),
     test!(a_restored_container_is_saved_again).needs(&[Need::Criu]),
     test!(left_running_it_goes_on).needs(&[Need::Criu]),
-    test!(a_paused_container_is_saved).needs(&[Need::Criu]),
+    test!(a_paused_container_is_saved).by_driver().needs(&[Need::Criu]),
     test!(a_restore_in_the_foreground_gives_the_exit_status).needs(&[Need::Criu]),
     test!(runc_restores_what_we_saved).needs(&[
         Need::Criu,
@@ -50,7 +50,7 @@ pub const TESTS: &[Test] = &[
     test!(the_configuration_file_is_the_annotations).needs(&[Need::Criu]),
     test!(memory_can_be_saved_beforehand).needs(&[Need::Criu]),
     test!(what_cannot_be_saved_goes_on).needs(&[Need::Criu]),
-    test!(a_restore_without_images_leaves_nothing).needs(&[Need::Criu]),
+    test!(a_restore_without_images_leaves_nothing).by_driver().needs(&[Need::Criu]),
     test!(a_restore_of_damaged_images_leaves_nothing).needs(&[Need::Criu]),
     test!(links_in_a_folder_of_images_are_not_followed).needs(&[Need::Criu, Need::Ours("runc follows them")]),
     test!(an_id_in_use_is_not_restored).needs(&[Need::Criu]),

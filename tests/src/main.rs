@@ -40,7 +40,7 @@ mod user;
 use harness::supervisor::Order;
 use harness::{Test, options::Options, runner, supervisor};
 
-/// All of them, by subject.
+/// Most of them, by subject.
 const SUBJECTS: &[&[Test]] = &[
     mounts::TESTS,
     process::TESTS,
@@ -53,7 +53,6 @@ const SUBJECTS: &[&[Test]] = &[
     rootfs::TESTS,
     masks::TESTS,
     sysctl::TESTS,
-    devices::TESTS,
     seccomp::TESTS,
     hooks::TESTS,
     lifecycle::TESTS,
@@ -61,18 +60,20 @@ const SUBJECTS: &[&[Test]] = &[
     console::TESTS,
     descriptors::TESTS,
     cli::TESTS,
-    cgroups::TESTS,
     idmap::TESTS,
     rootless::TESTS,
     errors::TESTS,
-    crash::TESTS,
     compare::TESTS,
     checkpoint::TESTS,
 ];
 
+/// Subjects of which everything goes another way with each cgroup driver.
+const BY_DRIVER: &[&[Test]] = &[devices::TESTS, cgroups::TESTS, crash::TESTS];
+
 /// Every test.
 fn all() -> Vec<Test> {
-    [SUBJECTS.concat(), cve::TESTS.concat()].concat()
+    let by_driver = BY_DRIVER.concat().into_iter().map(Test::by_driver).collect();
+    [SUBJECTS.concat(), by_driver, cve::TESTS.concat()].concat()
 }
 
 fn main() {

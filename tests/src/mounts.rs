@@ -56,7 +56,7 @@ pub const TESTS: &[Test] = &[
     test!(cgroup_v1_hierarchies_in_a_cgroup_namespace).needs(&[Need::CgroupV1, Need::Namespace("cgroup")]),
     test!(cgroup_v2_is_mounted).needs(&[Need::CgroupV2]),
     test!(cgroup_v2_in_a_cgroup_namespace).needs(&[Need::CgroupV2]),
-    test!(a_read_only_cgroup_mount_cannot_be_written),
+    test!(a_read_only_cgroup_mount_cannot_be_written).by_driver(),
     test!(locked_flags_of_the_source_stay_in_a_user_namespace)
         .runc_fails(below!("1.2", "remounts without them, which the kernel refuses")),
     test!(a_source_that_only_the_host_may_reach_in_a_user_namespace),

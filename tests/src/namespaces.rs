@@ -24,8 +24,8 @@ pub const TESTS: &[Test] = &[
     test!(a_joined_user_namespace_with_the_same_mappings_in_the_config)
         .needs(&[Need::Runc("1.2", "a user namespace with path and mappings")]),
     test!(root_of_a_user_namespace_owns_its_files),
-    test!(a_cgroup_namespace_begins_at_the_containers_cgroup).needs(&[Need::Namespace("cgroup")]),
-    test!(without_a_cgroup_namespace_the_path_is_the_hosts),
+    test!(a_cgroup_namespace_begins_at_the_containers_cgroup).by_driver().needs(&[Need::Namespace("cgroup")]),
+    test!(without_a_cgroup_namespace_the_path_is_the_hosts).by_driver(),
     test!(a_time_namespace_has_its_offsets)
         .needs(&[Need::Namespace("time"), Need::Runc("1.2", "time namespaces")]),
     test!(a_time_namespace_reaches_an_exec)

@@ -10,10 +10,10 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 pub const TESTS: &[Test] = &[
-    test!(a_user_runs_a_container).needs(USERS),
+    test!(a_user_runs_a_container).by_driver().needs(USERS),
     test!(the_example_of_spec_runs).needs(USERS),
     test!(a_container_of_a_user_has_its_life).needs(USERS),
-    test!(without_a_cgroup_there_is_no_list_and_no_pause).needs(USERS),
+    test!(without_a_cgroup_there_is_no_list_and_no_pause).by_driver().needs(USERS),
     test!(the_state_is_in_the_runtime_directory).needs(USERS),
     test!(devices_are_the_hosts).needs(USERS),
     test!(sysfs_without_a_network_of_its_own)
@@ -27,11 +27,11 @@ pub const TESTS: &[Test] = &[
     test!(an_exec_into_many_ids).needs(TOOLS).runc_fails(NO_GROUPS),
     test!(ids_that_are_not_the_users_are_refused).needs(TOOLS),
     test!(without_the_tools_one_id_is_all).needs(USERS),
-    test!(a_limit_without_a_cgroup_is_an_error).needs(USERS),
-    test!(a_cgroup_that_is_named_must_be_made).needs(USERS),
-    test!(rootless_false_wants_the_cgroup).needs(USERS),
-    test!(a_delegated_cgroup_limits).needs(USERS),
-    test!(a_delegated_cgroup_can_be_paused).needs(USERS),
+    test!(a_limit_without_a_cgroup_is_an_error).by_driver().needs(USERS),
+    test!(a_cgroup_that_is_named_must_be_made).by_driver().needs(USERS),
+    test!(rootless_false_wants_the_cgroup).by_driver().needs(USERS),
+    test!(a_delegated_cgroup_limits).by_driver().needs(USERS),
+    test!(a_delegated_cgroup_can_be_paused).by_driver().needs(USERS),
     test!(root_of_a_user_namespace_runs_a_container).needs(&[Need::File("/usr/bin/unshare"), Need::CgroupFs]),
     test!(root_of_a_user_namespace_has_its_verbs).needs(&[Need::File("/usr/bin/unshare"), Need::CgroupFs]),
     test!(a_user_namespace_in_a_user_namespace).needs(&[Need::File("/usr/bin/unshare"), Need::CgroupFs]),

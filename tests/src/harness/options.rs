@@ -1,5 +1,6 @@
 //! The words that the test program takes.
 
+use super::Test;
 use super::world::Runtime;
 use std::path::PathBuf;
 
@@ -14,6 +15,8 @@ pub struct Options {
     pub filters: Vec<String>,
     /// Not those whose names contain one of these.
     pub leave_out: Vec<String>,
+    /// Only those that go another way with each cgroup driver.
+    pub by_driver: bool,
     /// How many at a time.
     pub jobs: usize,
     /// Times are multiplied by this on a slow machine.
@@ -46,6 +49,7 @@ cofferdam-tests [OPTION]... [NAME]...: runs the tests whose names contain a NAME
   --runtime PATH     a runtime to test (repeatable; default: $RUNTIME, a list separated by spaces; else bin/cofferdam)
   --peer PATH        the runc to compare with (default: $PEER, else runc of $PATH)
   --systemd-cgroup   let systemd make the cgroups
+  --by-driver        only tests of what goes another way with each cgroup driver
   --jobs N           how many at a time (default 2)
   --patience N       multiply all time limits (default 1; $PATIENCE)
   --repeat N         run each test N times
@@ -65,6 +69,7 @@ impl Options {
             peer: None,
             filters: Vec::new(),
             leave_out: Vec::new(),
+            by_driver: false,
             jobs: 2,
             patience: std::env::var("PATIENCE").ok().and_then(|text| text.parse().ok()).unwrap_or(1),
             systemd: false,
@@ -83,6 +88,7 @@ impl Options {
                 "--runtime" => paths.push(value()?),
                 "--peer" => peer = Some(value()?),
                 "--systemd-cgroup" => options.systemd = true,
+                "--by-driver" => options.by_driver = true,
                 "--jobs" => options.jobs = number(&value()?)?,
                 "--patience" => options.patience = number(&value()?)? as u64,
                 "--repeat" => options.repeat = number(&value()?)?,
@@ -116,10 +122,12 @@ impl Options {
         Ok(())
     }
 
-    /// Whether the test of this name is asked for.
-    pub fn wants(&self, name: &str) -> bool {
-        let has = |part: &String| name.contains(part.as_str());
-        (self.filters.is_empty() || self.filters.iter().any(has)) && !self.leave_out.iter().any(has)
+    /// Whether the test is asked for.
+    pub fn wants(&self, test: &Test) -> bool {
+        let has = |part: &String| test.name().contains(part.as_str());
+        (self.filters.is_empty() || self.filters.iter().any(has))
+            && !self.leave_out.iter().any(has)
+            && (!self.by_driver || test.is_by_driver())
     }
 }
 

@@ -40,7 +40,7 @@ struct Runner<'a> {
 
 /// Runs them; the exit status of the program.
 pub fn run(options: &Options, tests: &[Test]) -> i32 {
-    let chosen: Vec<Test> = tests.iter().filter(|test| options.wants(test.name())).copied().collect();
+    let chosen: Vec<Test> = tests.iter().filter(|test| options.wants(test)).copied().collect();
     if options.say == Say::List {
         chosen.iter().for_each(|test| println!("{}", test.name()));
         return 0;

@@ -17,6 +17,8 @@ pub struct Test {
     pub fails: &'static [Known],
     /// How long it may take, in seconds, on an ordinary machine.
     pub seconds: u64,
+    /// It goes another way with each cgroup driver.
+    by_driver: bool,
 }
 
 /// Something that not every machine or runtime has.
@@ -73,7 +75,7 @@ pub struct Known {
 impl Test {
     /// A test that needs nothing special.
     pub const fn new(path: &'static str, run: fn(&T)) -> Test {
-        Test { path, run, needs: &[], fails: &[], seconds: 60 }
+        Test { path, run, needs: &[], fails: &[], seconds: 60, by_driver: false }
     }
 
     /// Its name without the program's.
@@ -94,6 +96,19 @@ impl Test {
     /// The test with more time than usual.
     pub const fn seconds(self, seconds: u64) -> Test {
         Test { seconds, ..self }
+    }
+
+    /// The test of something that goes another way with each cgroup driver: making, changing, finding and removing cgroups.
+    pub const fn by_driver(self) -> Test {
+        Test { by_driver: true, ..self }
+    }
+
+    /// Whether it goes another way with each cgroup driver: it says so, or what it needs is about cgroups.
+    pub fn is_by_driver(&self) -> bool {
+        let of_cgroups = |need: &Need| {
+            matches!(need, Need::CgroupFs | Need::Controller(_) | Need::CgroupV1 | Need::CgroupV2)
+        };
+        self.by_driver || self.needs.iter().any(of_cgroups)
     }
 
     /// Why it cannot run here.
