@@ -19,15 +19,16 @@ check: ## Formatting, lints, documentation, unit tests: without privileges, quic
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 	cargo test --locked --workspace --quiet
 
-test: ## check and root tests here; PARTS="check root vm conformance break e2e" adds the rest of hack/test
+test: ## All that must hold before a change lands: hack/test says what; PARTS="check root" for some of it
 	@hack/test $(PARTS)
 
 e2e: ## Real dockerd, containerd and podman walk with us by path and under our shim, beside runc
 	@hack/test e2e
 
-kernels: ## Root tests in virtual machines with the oldest and the newest kernel that Debian offers
-	@KERNEL=bookworm hack/test vm
-	@KERNEL=sid hack/test vm
+kernels: ## Root tests, all with both cgroup drivers, under Debian's oldest and newest kernel; and here without each newer system call
+	@export DRIVERS="fs systemd"; failed=0; \
+	for kernel in bookworm sid; do KERNEL=$$kernel hack/test vm || failed=1; done; \
+	hack/test fallbacks || failed=1; exit $$failed
 
 conformance: build ## OCI's validation suite, runc's and crun's own tests, whole, peers beside us; RUNTIMES="runc crun youki"
 	@hack/conformance/all $(RUNTIMES)
