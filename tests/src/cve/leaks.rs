@@ -130,7 +130,7 @@ fn cve_2024_21626_a_working_directory_that_is_swapped(t: &T) {
     std::os::unix::fs::symlink("/proc/self/fd/7", volume.join("link")).unwrap();
     bundle.mount(json!({"destination": "/volume", "type": "bind", "source": volume, "options": ["bind"]}));
     super::races::while_swapping(&volume.join("dir"), &volume.join("link"), || {
-        for _ in 0..15 {
+        for _ in 0..t.rounds(15) {
             let container = t.container(&bundle);
             let out = container.run();
             container.delete_if_there();
@@ -150,7 +150,7 @@ fn robbed(t: &T, bundle: Bundle, deed: impl Fn(&Container)) {
     let container = t.container(&bundle);
     let out = container.launch();
     assert!(procs::wait_until(t.seconds(10), || fs::read(&out.stdout_file).unwrap().starts_with(b"ready")));
-    for _ in 0..30 {
+    for _ in 0..t.rounds(30) {
         deed(&container);
     }
     let said = fs::read_to_string(&out.stdout_file).unwrap();

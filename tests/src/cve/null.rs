@@ -87,7 +87,7 @@ fn cve_2025_31133_null_is_swapped(t: &T) {
     bundle.write("/bait", "bait");
     let link = bundle.link("/dev/other", "/bait");
     super::races::while_swapping(&bundle.file("/dev/null"), &link, || {
-        for _ in 0..25 {
+        for _ in 0..t.rounds(25) {
             let container = t.container(&bundle);
             let out = container.run();
             container.delete_if_there();

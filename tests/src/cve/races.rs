@@ -39,7 +39,7 @@ pub fn while_swapping(one: &Path, other: &Path, deed: impl FnOnce()) {
 }
 
 /// Creates containers with a change of the config while `/volume/dir` is now a directory and now a link to the outside.
-fn swapped(t: &T, rounds: u32, change: impl Fn(&mut crate::harness::Bundle)) {
+fn swapped(t: &T, change: impl Fn(&mut crate::harness::Bundle)) {
     let outside = Outside::new(t);
     let mut bundle = t.bundle();
     let volume = t.make_dir("volume");
@@ -53,7 +53,7 @@ fn swapped(t: &T, rounds: u32, change: impl Fn(&mut crate::harness::Bundle)) {
     change(&mut bundle);
     let bundle = bundle.script("true");
     while_swapping(&volume.join("dir"), &link, || {
-        for round in 0..rounds {
+        for round in 0..t.rounds(60) {
             let container = t.container(&bundle);
             container.run();
             container.delete_if_there();
@@ -64,14 +64,14 @@ fn swapped(t: &T, rounds: u32, change: impl Fn(&mut crate::harness::Bundle)) {
 }
 
 fn cve_2021_30465_a_destination_is_swapped(t: &T) {
-    swapped(t, 60, |bundle| {
+    swapped(t, |bundle| {
         bundle.mount(json!({"destination": "/volume/dir", "type": "tmpfs", "source": "tmpfs"}));
         bundle.mount(json!({"destination": "/volume/dir/dir", "type": "tmpfs", "source": "tmpfs"}));
     });
 }
 
 fn cve_2024_45310_a_directory_above_is_swapped(t: &T) {
-    swapped(t, 60, |bundle| {
+    swapped(t, |bundle| {
         for number in 0..8 {
             let destination = format!("/volume/dir/new{number}/a/b");
             bundle.mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs"}));
@@ -82,7 +82,7 @@ fn cve_2024_45310_a_directory_above_is_swapped(t: &T) {
 fn cve_2024_45310_a_file_s_directory_is_swapped(t: &T) {
     let file = t.path("file");
     std::fs::write(&file, "file").unwrap();
-    swapped(t, 60, |bundle| {
+    swapped(t, |bundle| {
         for number in 0..8 {
             let destination = format!("/volume/dir/new{number}/file");
             bundle.mount(
@@ -97,7 +97,7 @@ fn cve_2019_19921_proc_is_swapped(t: &T) {
     let bundle = t.bundle().script("true");
     let link = bundle.link("/other", &outside.path("proc"));
     while_swapping(&bundle.file("/proc"), &link, || {
-        for round in 0..60 {
+        for round in 0..t.rounds(60) {
             let container = t.container(&bundle);
             container.run();
             container.delete_if_there();
@@ -107,7 +107,7 @@ fn cve_2019_19921_proc_is_swapped(t: &T) {
 }
 
 fn a_device_s_directory_is_swapped(t: &T) {
-    swapped(t, 60, |bundle| {
+    swapped(t, |bundle| {
         for number in 0..8 {
             let path = format!("/volume/dir/device{number}");
             bundle.list("/linux/devices").push(json!({"path": path, "type": "c", "major": 1, "minor": 3}));
@@ -116,7 +116,7 @@ fn a_device_s_directory_is_swapped(t: &T) {
 }
 
 fn a_working_directory_s_parent_is_swapped(t: &T) {
-    swapped(t, 60, |bundle| {
+    swapped(t, |bundle| {
         bundle.set(json!({"process": {"cwd": "/volume/dir/new/a/b/c"}}));
     });
 }

@@ -70,7 +70,7 @@ fn attack(t: &T, bundle: &Bundle) {
     let container = t.container(&bundle.clone().args(&["/bin/probe", "rewrite", "1000"]));
     let out = container.launch();
     assert!(procs::wait_until(t.seconds(10), || fs::read(&out.stdout_file).unwrap().starts_with(b"ready")));
-    for round in 0..30 {
+    for round in 0..t.rounds(30) {
         let args = if round % 2 == 0 { ["/proc/self/exe", "init"] } else { ["true", ""] };
         container.exec(&args);
         assert_eq!(container.status(), "running");

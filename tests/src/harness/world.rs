@@ -196,6 +196,11 @@ impl T {
         Duration::from_secs(seconds) * self.patience
     }
 
+    /// How often a race is run: on a slow machine as often as there is time for, but not seldom.
+    pub fn rounds(&self, rounds: u32) -> u32 {
+        (rounds / self.patience).max(8)
+    }
+
     /// A new bundle of busybox with runc's default config, without a terminal.
     pub fn bundle(&self) -> Bundle {
         Bundle::new(self, &self.dir.join(format!("bundle{}", self.number())))
