@@ -145,7 +145,14 @@ type Seen = BTreeMap<(String, String), String>;
 fn script() -> String {
     let mut script = String::new();
     for file in FILES {
-        script += &format!("echo '=={file}'; cat /proc/$$/{file} 2>/dev/null | tr '\\0' '\\n'; echo;");
+        // A shell that waits for another program blocks all signals for a moment, which these two files show.
+        script += &if file.starts_with("stat") {
+            format!(
+                "echo '=={file}'; while IFS= read -r line; do echo \"$line\"; done </proc/$$/{file}; echo;"
+            )
+        } else {
+            format!("echo '=={file}'; cat /proc/$$/{file} 2>/dev/null | tr '\\0' '\\n'; echo;")
+        };
     }
     script
         + "echo '==fd'; ls -l /proc/$$/fd > /dev/shm/fd; sed 's/.* \\([0-9]* -> .*\\)/\\1/' /dev/shm/fd; rm /dev/shm/fd; \
