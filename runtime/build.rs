@@ -29,6 +29,12 @@ fn main() {
     let target = std::env::var("TARGET").expect("cargo sets it").replace("-musl", "-gnu");
     let image = build(&root, &target_dir(&out), target.as_ref());
     std::fs::copy(&image, out.join("init")).expect("copy the image of init");
+    // With glibc, whose functions the list does not have, it would gain little; other linkers than GNU's make no second mapping of it.
+    if std::env::var("CARGO_CFG_TARGET_ENV").as_deref() == Ok("musl") {
+        let hot = root.join("runtime/hot.ld");
+        println!("cargo::rerun-if-changed={}", hot.display());
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", hot.display());
+    }
 }
 
 /// One target directory for all profiles of the outer build: OUT_DIR is TARGET_DIR[/TRIPLE]/PROFILE/build/NAME/out.
