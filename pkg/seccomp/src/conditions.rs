@@ -160,6 +160,8 @@ fn path(conditions: &[Condition], wide: bool) -> Vec<Node> {
 #[derive(Debug, Default)]
 pub(crate) struct Ordered {
     rules: Vec<(Vec<Node>, Rule)>,
+    /// Indices of `rules`, in the order in which they decide: numbers are quickly moved for one among thousands.
+    order: Vec<u32>,
 }
 
 /// Where a rule belongs among others.
@@ -177,53 +179,69 @@ impl Ordered {
     /// contradicts: the same conditions or more, and another action.
     pub fn add(&mut self, rule: Rule, wide: bool) -> Result<(), usize> {
         let path = path(&rule.conditions, wide);
+        let index = self.rules.len() as u32;
         match self.place(&path) {
-            Place::Covered => {}
-            Place::At(at) => self.rules.insert(at, (path, rule)),
+            Place::Covered => return Ok(()),
+            Place::At(at) => self.order.insert(at, index),
             Place::Instead(covered) => {
-                if let Some((_, other)) =
-                    self.rules[covered.clone()].iter().find(|(_, r)| r.action != rule.action)
-                {
+                let mut others = self.order[covered.clone()].iter().map(|&at| &self.rules[at as usize].1);
+                if let Some(other) = others.find(|other| other.action != rule.action) {
                     return Err(other.entry);
                 }
-                self.rules.splice(covered, [(path, rule)]);
+                self.order.splice(covered, [index]);
             }
         }
+        self.rules.push((path, rule));
         Ok(())
     }
 
-    /// The walk down libseccomp's tree, over a list: rules that share the beginning of their paths lie together.
+    /// The walk down libseccomp's tree, over a list: rules that share the beginning of their paths lie together, and what is
+    /// compared at one depth is in order.
     fn place(&self, path: &[Node]) -> Place {
-        let (mut from, mut to) = (0, self.rules.len());
+        let mut here = 0..self.order.len();
         for (depth, node) in path.iter().enumerate() {
-            if from < to && self.rules[from].0.len() == depth {
+            let nodes = |at: usize| &self.rules[self.order[at] as usize].0;
+            if !here.is_empty() && nodes(here.start).len() == depth {
                 return Place::Covered;
             }
-            let test = |at: usize| &self.rules[at].0[depth];
-            let mut at = from;
-            loop {
-                if at == to || !test(at).same_test(node) && node.goes_before(test(at)) {
+            let test = |at: usize| &nodes(at)[depth];
+            let mut at = first(here.clone(), |at| !test(at).goes_before(node));
+            // Comparisons of other kinds may have the same place in the order.
+            while at < here.end && !test(at).same_test(node) {
+                if node.goes_before(test(at)) {
                     return Place::At(at);
-                }
-                if test(at).same_test(node) {
-                    break;
                 }
                 at += 1;
             }
             // Of the rules with this comparison, those that go on where it holds lie first.
-            let end = (at..to).find(|&i| !test(i).same_test(node)).unwrap_or(to);
-            let fails = (at..end).find(|&i| !test(i).branch).unwrap_or(end);
-            (from, to) = if node.branch { (at, fails) } else { (fails, end) };
-            if from == to {
-                return Place::At(from);
+            let end = first(at..here.end, |at| !test(at).same_test(node));
+            let fails = first(at..end, |at| !test(at).branch);
+            here = if node.branch { at..fails } else { fails..end };
+            if here.is_empty() {
+                return Place::At(here.start);
             }
         }
-        Place::Instead(from..to)
+        Place::Instead(here)
     }
 
     pub fn into_rules(self) -> Vec<Rule> {
-        self.rules.into_iter().map(|(_, rule)| rule).collect()
+        let mut rules: Vec<Option<Rule>> = self.rules.into_iter().map(|(_, rule)| Some(rule)).collect();
+        self.order.into_iter().filter_map(|at| rules[at as usize].take()).collect()
     }
+}
+
+/// The first index from which on `holds` does; the end if it does nowhere.
+fn first(range: std::ops::Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut from, mut to) = (range.start, range.end);
+    while from < to {
+        let middle = from.midpoint(to);
+        if holds(middle) {
+            to = middle;
+        } else {
+            from = middle + 1;
+        }
+    }
+    from
 }
 
 /// Writes the code of rules that want one argument to be one of several values: the argument is loaded once for all of them.
