@@ -57,6 +57,10 @@ pub const TESTS: &[Test] = &[
     test!(systemd_makes_the_scope).needs(&[Need::Systemd]),
     test!(systemd_s_scope_has_the_limits).needs(&[Need::Systemd]),
     test!(systemd_s_scope_goes_with_the_container).needs(&[Need::Systemd]),
+    test!(systemd_is_reached_without_a_message_bus).needs(&[Need::Systemd]),
+    test!(systemd_is_reached_by_the_message_bus).needs(&[Need::Systemd, Need::File(SYSTEM_BUS)]),
+    test!(without_a_way_to_systemd_nothing_is_made)
+        .needs(&[Need::Systemd, Need::Ours("runc prefers the message bus and has other words")]),
     test!(systemd_properties_of_annotations).needs(&[Need::Systemd]),
     test!(systemd_paths_are_three_words),
     test!(host_cgroups_are_untouched),
@@ -622,6 +626,58 @@ fn systemd_s_scope_goes_with_the_container(t: &T) {
         "{}",
         show(&unit, "LoadState")
     );
+}
+
+/// Where D-Bus's daemon listens.
+const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
+/// Where systemd itself does, for root alone.
+const PRIVATE: &str = "/run/systemd/private";
+
+/// In this test's mount namespace no socket is here.
+fn hide(t: &T, socket: &str) {
+    let file = t.path("no-socket");
+    fs::write(&file, "").unwrap();
+    if Path::new(socket).exists() {
+        t.bind(&file, Path::new(socket));
+    }
+}
+
+fn assert_scope(t: &T) {
+    let (container, unit) = by_systemd(t, json!({}));
+    let dir = container.cgroup_dir(controller(t));
+    assert!(dir.ends_with(format!("system.slice/{unit}")), "{}", dir.display());
+    container.force_delete();
+    assert!(procs::wait_until(t.seconds(5), || !dir.exists()), "{}", dir.display());
+}
+
+fn systemd_is_reached_without_a_message_bus(t: &T) {
+    hide(t, SYSTEM_BUS);
+    assert_scope(t);
+}
+
+fn systemd_is_reached_by_the_message_bus(t: &T) {
+    hide(t, PRIVATE);
+    assert_scope(t);
+}
+
+fn without_a_way_to_systemd_nothing_is_made(t: &T) {
+    hide(t, SYSTEM_BUS);
+    hide(t, PRIVATE);
+    let mut bundle = t.bundle();
+    bundle.own_cgroup = true;
+    bundle.set(json!({"linux": {"cgroupsPath": "system.slice:cofferdam-test:nobody"}}));
+    let container = t.container(&bundle);
+    let state = t.state_dir().to_string_lossy().into_owned();
+    let log = t.path("log").to_string_lossy().into_owned();
+    bundle.save();
+    let dir = bundle.dir.to_string_lossy().into_owned();
+    let words =
+        ["--root", &state, "--log", &log, "--systemd-cgroup", "create", "--bundle", &dir, &container.id];
+    let out = t.call(&words).bare().run().fails();
+    assert!(out.stderr.contains("connect to systemd"), "{out:?}");
+    t.nothing_is_left(&container);
+    assert!(!Path::new("/sys/fs/cgroup/system.slice/cofferdam-test-nobody.scope").exists());
 }
 
 fn systemd_properties_of_annotations(t: &T) {
