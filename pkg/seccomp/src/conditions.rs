@@ -230,9 +230,15 @@ impl Ordered {
     }
 }
 
-/// The first index from which on `holds` does; the end if it does nowhere.
+/// The first index from which on `holds` does; the end if it does nowhere. Profiles are mostly in order: both ends are tried first.
 fn first(range: std::ops::Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
     let (mut from, mut to) = (range.start, range.end);
+    if range.is_empty() || holds(from) {
+        return from;
+    }
+    if !holds(to - 1) {
+        return to;
+    }
     while from < to {
         let middle = from.midpoint(to);
         if holds(middle) {
