@@ -7,7 +7,7 @@
 use crate::container::Process;
 use crate::error::Error;
 use cofferdam_spec::ConsoleSize;
-use cofferdam_sys::{Errno, Fd, fs, net, process, shim};
+use cofferdam_sys::{Errno, Fd, children, fs, net, process};
 use nix::errno::Errno as NixErrno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -223,12 +223,8 @@ impl Attendance<'_> {
     }
 
     fn reap_orphans(&self) {
-        while let Ok(Some(ended)) = shim::peek_ended_child() {
-            if ended.pid == self.child.pid {
-                return;
-            }
-            let _ = shim::reap_pid(ended.pid);
-        }
+        // Nothing is spawned meanwhile, so what is left for later is left by want of descriptors: the next end brings us here again.
+        let _ = children::reap_strangers(|_| ());
     }
 
     fn copy_out(&mut self) -> bool {
@@ -276,9 +272,8 @@ impl Attendance<'_> {
     }
 
     fn reap(&self) -> Result<i32, Error> {
-        let status = process::wait(self.child.pid, false)
-            .map_err(|errno| Error::call("wait for the container's process", errno))?
-            .unwrap_or(0);
+        let status = children::wait(self.child.pid)
+            .map_err(|errno| Error::call("wait for the container's process", errno))?;
         self.reap_orphans();
         Ok(if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) })
     }

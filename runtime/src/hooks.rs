@@ -6,7 +6,7 @@
 use crate::error::{Ending, Error, HookFailure};
 use cofferdam_spec::Hook;
 use cofferdam_sys::shim::{self, Program};
-use cofferdam_sys::{Fd, Strings, process};
+use cofferdam_sys::{Fd, Strings, children, process};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{ErrorKind, Read, Write};
@@ -90,15 +90,18 @@ pub(crate) fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
     if !ended {
         let _ = process::pidfd_send_signal(&child.pidfd, nix::libc::SIGKILL);
     }
-    let status = process::wait(child.pid, false).ok().flatten().unwrap_or(0);
+    let status = children::wait(child.pid);
     let output = String::from_utf8_lossy(&supervised.kept).into_owned();
     match (ended, status) {
         (false, _) => Err((HookFailure::TimedOut(hook.timeout.unwrap_or_default().unsigned_abs()), output)),
-        (true, 0) => Ok(()),
-        (true, status) if nix::libc::WIFSIGNALED(status) => {
+        (true, Ok(0)) => Ok(()),
+        (true, Err(_)) => Err((HookFailure::Ended(Ending::Unknown), output)),
+        (true, Ok(status)) if nix::libc::WIFSIGNALED(status) => {
             Err((HookFailure::Ended(Ending::Killed(nix::libc::WTERMSIG(status))), output))
         }
-        (true, status) => Err((HookFailure::Ended(Ending::Exited(nix::libc::WEXITSTATUS(status))), output)),
+        (true, Ok(status)) => {
+            Err((HookFailure::Ended(Ending::Exited(nix::libc::WEXITSTATUS(status))), output))
+        }
     }
 }
 

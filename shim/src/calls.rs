@@ -312,7 +312,7 @@ impl Shim {
         if let Some(logger) = ends.logger {
             io.logger_pipes.extend(logger.stdout);
             io.logger_pipes.extend(logger.stderr);
-            io.logger = Some(self.watch_logger(logger.pidfd));
+            io.logger = Some(self.watch_logger(logger.pid, logger.pidfd));
         }
         io.console = console;
         let Some(process) = self.process(key) else { return };

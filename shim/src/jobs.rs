@@ -85,8 +85,7 @@ impl Jobs {
         self.wake.as_fd()
     }
 
-    /// How many are under way. While there are any, only their own threads collect children: a runtime's verb waits for
-    /// processes that it makes, and the pid of a container's process is not known yet.
+    /// How many are under way.
     pub fn running(&self) -> usize {
         self.running
     }

@@ -4,7 +4,7 @@
 //! stops: it runs a file only if its path is absolute and nobody but root, or the shim's own user, can have written it.
 
 use crate::stdio::{End, Owner, owned_pipe};
-use cofferdam_sys::{Strings, process, shim};
+use cofferdam_sys::{Strings, children, process, shim};
 use nix::fcntl::OFlag;
 use std::{
     io::Read,
@@ -21,6 +21,8 @@ const READY_TIMEOUT_MS: i64 = 30_000;
 /// A running logger. Its pipes' writing ends stay open here for as long as the container is there, so it reads on when a
 /// process of the container has closed its own.
 pub struct Logger {
+    /// Its pid.
+    pub pid: i32,
     /// What stands for its process.
     pub pidfd: OwnedFd,
     /// Where standard output is written to.
@@ -71,7 +73,12 @@ impl Logger {
             .map_err(|errno| format!("failed to start binary process: {path}: {errno}"))?;
         drop((out_read, err_read, ready_write));
         let copies = out_write.try_clone().and_then(|out| Ok([out, err_write.try_clone()?]));
-        let logger = Logger { pidfd: spawned.pidfd.into(), stdout: Some(out_write), stderr: Some(err_write) };
+        let logger = Logger {
+            pid: spawned.pid,
+            pidfd: spawned.pidfd.into(),
+            stdout: Some(out_write),
+            stderr: Some(err_write),
+        };
         match copies
             .map_err(|error| error.to_string())
             .and_then(|copies| logger.await_ready(ready_read, strict).map(|()| copies))
@@ -108,7 +115,7 @@ impl Logger {
     fn kill(&self) {
         let _ = process::pidfd_send_signal(&self.pidfd, libc::SIGKILL);
         let _ = process::poll_readable(&self.pidfd, 5_000);
-        let _ = shim::reap(&self.pidfd);
+        let _ = children::collect(self.pid, &self.pidfd);
     }
 }
 

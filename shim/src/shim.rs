@@ -12,7 +12,10 @@ use crate::{
     task::{Container, Exit, OomWatch, Process, State, Turn, init_key},
 };
 use cofferdam_proto::{Message, events};
-use cofferdam_sys::shim as children;
+use cofferdam_sys::{
+    children::{self, Ended, Swept},
+    shim as memory,
+};
 use nix::sys::{
     epoll::EpollFlags,
     signal::{SigSet, Signal},
@@ -32,13 +35,15 @@ use std::{
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// How often output that has ended is looked at whether somebody reads it.
 const READER_PAUSE: Duration = Duration::from_millis(100);
+/// How soon children are looked at again when one was just being spawned.
+const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 /// How long after the last job freed memory goes back to the kernel, with the program's own pages, of which waiting needs few.
 const TRIM_AFTER: Duration = Duration::from_millis(500);
 
 /// Whose end a pidfd announces.
 enum Child {
     Process(Key),
-    Logger { pidfd: OwnedFd, then: Option<Turn> },
+    Logger { pid: i32, pidfd: OwnedFd, then: Option<Turn> },
 }
 
 /// Something to be done at a time, and a number that tells it from others of that time.
@@ -64,8 +69,9 @@ pub struct Shim {
     children: HashMap<u32, Child>,
     oom_files: oom::Files,
     timers: BTreeMap<Timer, Turn>,
+    sweep_again: Option<Timer>,
     trim_at: Option<Instant>,
-    text: Option<children::Text>,
+    text: Option<memory::Text>,
     socket: Option<PathBuf>,
     listener_copy: OwnedFd,
     /// Set once the shim is to end, to the moment when it does so at the latest.
@@ -111,6 +117,7 @@ impl Shim {
             children: HashMap::new(),
             oom_files: oom::Files::new(),
             timers: BTreeMap::new(),
+            sweep_again: None,
             // Being started takes memory, too.
             trim_at: Some(Instant::now() + TRIM_AFTER),
             text: None,
@@ -132,8 +139,8 @@ impl Shim {
             self.run_timers(now);
             if self.trim_at.is_some_and(|moment| moment <= now) {
                 self.trim_at = None;
-                self.text.get_or_insert_with(children::Text::find).forget();
-                children::trim_allocator();
+                self.text.get_or_insert_with(memory::Text::find).forget();
+                memory::trim_allocator();
             }
             if let Some(limit) = self.ending
                 && (limit <= now
@@ -181,7 +188,6 @@ impl Shim {
                 }
                 if self.jobs.running() == 0 {
                     self.trim_at = Some(Instant::now() + TRIM_AFTER);
-                    self.sweep_children();
                 }
             }
             Source::Publisher => self.publisher.ready(&self.poll),
@@ -312,12 +318,12 @@ impl Shim {
     }
 
     /// Watches for the end of a logger.
-    pub fn watch_logger(&mut self, pidfd: OwnedFd) -> u32 {
+    pub fn watch_logger(&mut self, pid: i32, pidfd: OwnedFd) -> u32 {
         let number = self.poll.number();
         if let Err(errno) = self.poll.add(&pidfd, Source::Process(number), EpollFlags::EPOLLIN) {
             crate::error!("watching a logger: {errno}");
         }
-        self.children.insert(number, Child::Logger { pidfd, then: None });
+        self.children.insert(number, Child::Logger { pid, pidfd, then: None });
         number
     }
 
@@ -339,7 +345,7 @@ impl Shim {
     fn child_ended(&mut self, number: u32) {
         match self.children.get(&number) {
             None => {}
-            Some(Child::Logger { pidfd, .. }) if matches!(children::reap(pidfd), Ok(None)) => {}
+            Some(Child::Logger { pid, pidfd, .. }) if matches!(children::collect(*pid, pidfd), Ok(None)) => {}
             Some(Child::Logger { pidfd, .. }) => {
                 self.poll.remove(pidfd);
                 if let Some(Child::Logger { then: Some(then), .. }) = self.children.remove(&number) {
@@ -348,10 +354,9 @@ impl Shim {
             }
             Some(Child::Process(key)) => {
                 let key = key.clone();
-                let Some(pidfd) = self.process(&key).and_then(|process| process.pidfd.as_ref()) else {
-                    return;
-                };
-                let status = match children::reap(pidfd) {
+                let Some(process) = self.process(&key) else { return };
+                let Some(pidfd) = &process.pidfd else { return };
+                let status = match children::collect(process.pid, pidfd) {
                     Ok(None) => return,
                     Ok(Some(ended)) => ended.status,
                     Err(errno) => {
@@ -366,37 +371,21 @@ impl Shim {
         }
     }
 
-    /// Collects children that are nobody's: what a subreaper inherits. While a job is under way its threads wait for children of
-    /// their own, and the pid of a process that is being made is not known yet, so then all of them are left alone.
+    /// Collects who has ended: owners, who see it by their pidfds, find the status of theirs put down for them, and what a subreaper
+    /// inherits is gone, whatever jobs are under way.
     fn sweep_children(&mut self) {
-        while self.jobs.running() == 0 {
-            let Ok(Some(ended)) = children::peek_ended_child() else { return };
-            match self.owner_of(ended.pid) {
-                Some(number) => self.child_ended(number),
-                None => {
-                    crate::debug!("collected stranger {} with status {}", ended.pid, ended.status);
-                    if children::reap_pid(ended.pid).is_err() {
-                        return;
-                    }
-                }
-            }
+        if let Some(timer) = self.sweep_again.take() {
+            self.cancel(timer);
         }
-    }
-
-    fn owner_of(&self, pid: i32) -> Option<u32> {
-        let process = self.containers.values().find_map(|container| {
-            let mut all = std::iter::once(&container.init).chain(container.execs.values());
-            all.find(|process| process.pid == pid && process.number.is_some())
-        });
-        if let Some(process) = process {
-            return process.number;
-        }
-        // Loggers have no pid here, but their pidfds tell.
-        let logger = |child: &Child| match child {
-            Child::Logger { pidfd, .. } => cofferdam_sys::process::poll_readable(pidfd, 0).unwrap_or(false),
-            Child::Process(_) => false,
+        let stranger = |ended: Ended| {
+            crate::debug!("collected stranger {} with status {}", ended.pid, ended.status);
         };
-        self.children.iter().find(|(_, child)| logger(child)).map(|(number, _)| *number)
+        if children::reap_strangers(stranger) == Swept::Later {
+            self.sweep_again = Some(self.after(SWEEP_PAUSE, |shim| {
+                shim.sweep_again = None;
+                shim.sweep_children();
+            }));
+        }
     }
 
     fn process_ended(&mut self, key: &Key, status: u32) {
@@ -663,7 +652,7 @@ impl Shim {
             self.timers.len(),
             self.streams.len(),
             self.streams.copied,
-            children::allocated(),
+            memory::allocated(),
         );
         for (id, container) in &self.containers {
             for (exec, process) in std::iter::once((&String::new(), &container.init)).chain(&container.execs)

@@ -36,6 +36,8 @@ pub mod allocate;
 #[cfg(feature = "std")]
 pub mod bpf;
 #[cfg(feature = "std")]
+pub mod children;
+#[cfg(feature = "std")]
 pub mod hosted;
 #[cfg(feature = "std")]
 pub mod image;

@@ -1,7 +1,7 @@
-//! What a containerd shim needs beside containers: other programs with descriptors at chosen numbers, its children's ends,
-//! an allocator that gives memory back, and the mounts that containerd hands it as a root file system.
+//! What a containerd shim needs beside containers: other programs with descriptors at chosen numbers, an allocator that gives
+//! memory back, and the mounts that containerd hands it as a root file system.
 
-use crate::{Errno, Fd, Raw, Result, Strings, call::syscall, mount, spawn::Spawned};
+use crate::{Errno, Fd, Raw, Result, Strings, call::syscall, children, mount, spawn::Spawned};
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicI32, Ordering};
 use std::{string::String, vec::Vec};
@@ -35,11 +35,16 @@ struct Shared<'a> {
 }
 
 /// Starts a program without copying page tables: the child borrows this thread's memory, which stands still until the child has
-/// executed (CLONE_VFORK). The program begins with default signal dispositions and no signal blocked.
+/// executed (CLONE_VFORK). The program begins with default signal dispositions and no signal blocked. It is a registered child
+/// ([`children`]).
 ///
 /// # Errors
 /// Those of clone and, from the child, of fcntl, dup3, prctl and execve; E2BIG for more than [`MAX_FDS`] descriptors.
 pub fn start(program: &Program) -> Result<Spawned> {
+    children::registered(|| start_unregistered(program))
+}
+
+fn start_unregistered(program: &Program) -> Result<Spawned> {
     if program.fds.len() > MAX_FDS {
         return Err(Errno::E2BIG);
     }
@@ -121,53 +126,6 @@ fn become_program(shared: &Shared) -> Result<()> {
     unsafe { syscall!(libc::SYS_execve, shared.path, args, env) }.map(drop)
 }
 
-/// How a child ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its pid.
-    pub pid: i32,
-    /// Its exit code, or 128 and the signal that ended it.
-    pub status: u32,
-}
-
-fn wait_id(kind: libc::idtype_t, id: i32, flags: i32) -> Result<Option<Ended>> {
-    // SAFETY: plain data, for which all zeroes is a value.
-    let mut info: libc::siginfo_t = unsafe { core::mem::zeroed() };
-    loop {
-        // SAFETY: the kernel writes one siginfo to `info`; no rusage is asked for.
-        let result = unsafe {
-            syscall!(libc::SYS_waitid, kind, id, &raw mut info, libc::WEXITED | libc::WNOHANG | flags, 0)
-        };
-        match result {
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(_) => break,
-        }
-    }
-    // SAFETY: waitid fills these fields, and with WNOHANG leaves the pid 0 when no child has ended.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    if pid == 0 {
-        return Ok(None);
-    }
-    let status = if info.si_code == libc::CLD_EXITED { status } else { 128 + status };
-    Ok(Some(Ended { pid, status: status as u32 }))
-}
-
-/// Some child that has ended, which stays as it is; ECHILD when there are no children at all.
-pub fn peek_ended_child() -> Result<Option<Ended>> {
-    wait_id(libc::P_ALL, 0, libc::WNOWAIT)
-}
-
-/// Collects the child that `pidfd` stands for, if it has ended; ECHILD when it is no child of this process.
-pub fn reap(pidfd: &impl crate::AsFd) -> Result<Option<Ended>> {
-    wait_id(libc::P_PIDFD, pidfd.number(), 0)
-}
-
-/// Collects a child by its pid, if it has ended.
-pub fn reap_pid(pid: i32) -> Result<Option<Ended>> {
-    wait_id(libc::P_PID, pid, 0)
-}
-
 /// Makes glibc's allocator frugal: one arena for all threads, and freed memory above 64 KiB goes back to the kernel.
 #[cfg(target_env = "gnu")]
 pub fn frugal_allocator() {
@@ -240,13 +198,29 @@ fn range(text: &str) -> Option<(usize, usize)> {
     Some((start, end.checked_sub(start)?))
 }
 
+const PR_SCHED_CORE: i32 = 62;
+
 /// `prctl(PR_SCHED_CORE, PR_SCHED_CORE_CREATE)` for this process group (Linux 5.14, CONFIG_SCHED_CORE): a core-scheduling
 /// cookie that children inherit.
+///
+/// # Errors
+/// EINVAL of a kernel without it, ENODEV of a machine whose cores have one thread each.
 pub fn create_core_scheduling_group() -> Result<()> {
-    const PR_SCHED_CORE: i32 = 62;
     const CREATE: usize = 1;
     const PROCESS_GROUP: usize = 2;
     crate::process::prctl(PR_SCHED_CORE, [CREATE, 0, PROCESS_GROUP, 0]).map(drop)
+}
+
+/// `PR_SCHED_CORE_GET`: a process's core-scheduling cookie, 0 when it has none.
+///
+/// # Errors
+/// As those of [`create_core_scheduling_group`], and ESRCH.
+pub fn core_scheduling_cookie(pid: i32) -> Result<u64> {
+    const GET: usize = 0;
+    const PROCESS: usize = 0;
+    let mut cookie = 0u64;
+    // SAFETY: the kernel writes one u64 to `cookie`.
+    unsafe { syscall!(libc::SYS_prctl, PR_SCHED_CORE, GET, pid, PROCESS, &raw mut cookie) }.map(|_| cookie)
 }
 
 /// A mount as containerd describes it (`containerd.types.Mount`).
@@ -406,22 +380,7 @@ fn user_namespace(uid_map: &str, gid_map: &str) -> Result<Fd> {
     };
     let (uid_map, gid_map) = (lines(uid_map)?, lines(gid_map)?);
     let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
-    let mut pidfd: Raw = -1;
-    let mask = crate::process::block_signals()?;
-    // SAFETY: the end of the allocation; the ABI's alignment is u128's.
-    let top = unsafe { stack.as_mut_ptr().cast::<u8>().add(STACK) };
-    // SAFETY: `pause` runs on `stack`, which nobody else uses and which is freed after the child is gone; it touches no other memory.
-    // The kernel writes one int to `pidfd`.
-    let pid = unsafe {
-        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
-        libc::clone(pause, top.cast(), flags, core::ptr::null_mut(), &raw mut pidfd)
-    };
-    let failure = if pid < 0 { Some(last_errno()) } else { None };
-    let _ = crate::process::set_signal_mask(mask);
-    if let Some(errno) = failure {
-        return Err(errno);
-    }
-    let pidfd = Fd::from_raw(pidfd);
+    let Spawned { pid, pidfd, .. } = children::registered(|| spawn_pausing(&mut stack))?;
     let file = |name: &str| std::format!("/proc/{pid}/{name}");
     let opened = std::fs::write(file("uid_map"), uid_map)
         .and_then(|()| std::fs::write(file("gid_map"), gid_map))
@@ -430,12 +389,34 @@ fn user_namespace(uid_map: &str, gid_map: &str) -> Result<Fd> {
             crate::fs::openat(&crate::Cwd, file("ns/user").as_bytes(), libc::O_RDONLY | libc::O_CLOEXEC, 0)
         });
     let killed = crate::process::pidfd_send_signal(&pidfd, libc::SIGKILL);
-    let gone = killed.and_then(|()| crate::process::poll_readable(&pidfd, -1)).and_then(|_| reap(&pidfd));
+    let gone = killed
+        .and_then(|()| crate::process::poll_readable(&pidfd, -1))
+        .and_then(|_| children::collect(pid, &pidfd));
     if gone.is_err() {
         // Something still runs on it.
         core::mem::forget(stack);
     }
     opened
+}
+
+/// A process in a user namespace of its own that runs on `stack`, which must not be freed before it is gone.
+fn spawn_pausing(stack: &mut Vec<u128>) -> Result<Spawned> {
+    let mut pidfd: Raw = -1;
+    let mask = crate::process::block_signals()?;
+    // SAFETY: the end of the allocation; the ABI's alignment is u128's.
+    let top = unsafe { stack.as_mut_ptr().cast::<u8>().add(STACK) };
+    // SAFETY: `pause` runs on `stack`, which nobody else uses and whose owner frees it after the child is gone; it touches no other
+    // memory. The kernel writes one int to `pidfd`.
+    let pid = unsafe {
+        let flags = libc::CLONE_VM | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
+        libc::clone(pause, top.cast(), flags, core::ptr::null_mut(), &raw mut pidfd)
+    };
+    let failure = if pid < 0 { Some(last_errno()) } else { None };
+    let _ = crate::process::set_signal_mask(mask);
+    match failure {
+        Some(errno) => Err(errno),
+        None => Ok(Spawned { pid, pidfd: Fd::from_raw(pidfd), in_cgroup: false }),
+    }
 }
 
 /// What holds a user namespace until its descriptor is there: it waits to be killed.
@@ -655,8 +636,9 @@ mod tests {
         let n = crate::fs::read(&read, &mut buffer).unwrap();
         assert_eq!(&buffer[..n], b"to five\n");
         assert!(crate::process::poll_readable(&spawned.pidfd, 10_000).unwrap());
-        assert_eq!(reap(&spawned.pidfd), Ok(Some(Ended { pid: spawned.pid, status: 128 + 15 })));
-        assert_eq!(reap(&spawned.pidfd), Err(Errno::ECHILD));
+        let ended = children::Ended { pid: spawned.pid, status: 128 + 15, killed: true };
+        assert_eq!(children::collect(spawned.pid, &spawned.pidfd), Ok(Some(ended)));
+        assert_eq!(children::collect(spawned.pid, &spawned.pidfd), Err(Errno::ECHILD));
     }
 
     fn pipe() -> (Fd, Fd) {

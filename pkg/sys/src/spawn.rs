@@ -42,11 +42,15 @@ struct Shared<'a> {
 
 const STACK: usize = 32 * 1024;
 
-/// Makes the process. It begins with every signal blocked and no handler set.
+/// Makes the process. It begins with every signal blocked and no handler set, and is a registered child ([`crate::children`]).
 ///
 /// # Errors
 /// Those of clone3 and, from the child, of dup3, fcntl and execveat.
 pub fn spawn(spawn: &Spawn) -> Result<Spawned> {
+    crate::children::registered(|| spawn_unregistered(spawn))
+}
+
+fn spawn_unregistered(spawn: &Spawn) -> Result<Spawned> {
     let mut stack = Vec::<u128>::with_capacity(STACK / size_of::<u128>());
     let shared = Shared { spawn, errno: core::sync::atomic::AtomicI32::new(0) };
     let mut pidfd: Raw = -1;

@@ -11,7 +11,7 @@ use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Settings};
 use cofferdam_plan::{ExecTarget, Host, HostStep, Plan};
 use cofferdam_spec::Spec;
 use cofferdam_step::Namespace;
-use cofferdam_sys::{Fd, net, process};
+use cofferdam_sys::{Fd, children, net, process};
 use nix::libc;
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -105,6 +105,8 @@ impl Restoration<'_> {
         let more: Vec<i32> = namespaces.iter().map(AsRawFd::as_raw_fd).collect();
         let (plan, settings) = (self.plan, settings_of(self.plan)?);
         let prepared = self.prepare_cgroup(plan)?;
+        // The container's init becomes our child long before we hear of it.
+        let _expecting = children::expect();
         let scaffold = super::scaffold::Scaffold::new(self.home.path())?;
         let root_path = scaffold.path().to_string_lossy().into_owned();
         let (mounts, folders, session) = scaffold.raise(Path::new(&self.saved.rootfs), plan, |root| {
@@ -216,7 +218,7 @@ impl Restoration<'_> {
 
     /// All processes are there and none runs yet.
     fn commit(&mut self, pid: i32, stdio: &[String], settings: &Settings) -> Result<(), Error> {
-        let pidfd = process::pidfd_open(pid)
+        let pidfd = children::adopt(pid)
             .map_err(|errno| Error::call(format!("open process {pid} that criu has restored"), errno))?;
         self.saved.init = Some(Init::of(pid, pidfd.as_fd())?);
         self.pidfd = Some(pidfd);
@@ -277,7 +279,7 @@ impl Restoration<'_> {
     fn turn_back(&mut self) {
         if let (Some(pidfd), Some(init)) = (&self.pidfd, self.saved.init) {
             let _ = process::pidfd_send_signal(pidfd, libc::SIGKILL);
-            let _ = process::wait(init.pid, false);
+            let _ = children::wait(init.pid);
         }
         if let Some(cgroup) = &self.cgroup {
             let _ = cgroup.kill_all(libc::SIGKILL);

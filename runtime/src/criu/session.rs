@@ -4,7 +4,7 @@ use super::rpc;
 use crate::error::{Ending, Error};
 use cofferdam_proto::Message;
 use cofferdam_sys::shim::{self, Program};
-use cofferdam_sys::{Errno, Fd, Raw, Strings, net, process};
+use cofferdam_sys::{Errno, Fd, Raw, Strings, children, net, process};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::cell::Cell;
@@ -166,9 +166,8 @@ impl Session {
 
     fn wait(&self) -> Result<Ending, Failure> {
         self.ended.set(true);
-        let status = process::wait(self.pid, false)
-            .map_err(|errno| Failure::Ours(Error::call("wait for criu", errno)))?
-            .unwrap_or(0);
+        let status =
+            children::wait(self.pid).map_err(|errno| Failure::Ours(Error::call("wait for criu", errno)))?;
         Ok(match libc::WIFSIGNALED(status) {
             true => Ending::Killed(libc::WTERMSIG(status)),
             false => Ending::Exited(libc::WEXITSTATUS(status)),
@@ -196,7 +195,7 @@ impl Drop for Session {
         if !process::poll_readable(&self.pidfd, UNDONE_WITHIN).unwrap_or(true) {
             let _ = process::pidfd_send_signal(&self.pidfd, libc::SIGKILL);
         }
-        let _ = process::wait(self.pid, false);
+        let _ = children::wait(self.pid);
     }
 }
 

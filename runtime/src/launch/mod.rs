@@ -18,7 +18,7 @@ use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
 use cofferdam_plan::{HostStep, Plan};
 use cofferdam_spec::Hook;
 use cofferdam_step::{Barrier, Program, Report, ReportKind, Step};
-use cofferdam_sys::{AsFd as _, Fd, Raw, process};
+use cofferdam_sys::{AsFd as _, Fd, Raw, children, process};
 use nix::libc;
 use road::{Arrival, Departure, Traveller};
 use std::os::fd::OwnedFd;
@@ -101,8 +101,8 @@ pub fn visit(launch: &Launch) -> Result<(), Error> {
     let mut journey = Journey::new(launch);
     journey.spawn()?;
     let report = journey.next();
-    match (report, journey.traveller.as_ref().map(|traveller| process::wait(traveller.pid, false))) {
-        (Ok(None), Some(Ok(Some(0)))) => Ok(()),
+    match (report, journey.traveller.as_ref().map(|traveller| children::wait(traveller.pid))) {
+        (Ok(None), Some(Ok(0))) => Ok(()),
         (Ok(report @ Some(_)), _) => Err(journey.failure(report)),
         (Err(error), _) => Err(error),
         (Ok(None), _) => {
@@ -413,17 +413,17 @@ fn no_init() -> Error {
 
 /// How a child ended; it is waited for.
 fn ending(pid: i32) -> Ending {
-    match process::wait(pid, false) {
-        Ok(Some(status)) if libc::WIFSIGNALED(status) => Ending::Killed(libc::WTERMSIG(status)),
-        Ok(Some(status)) => Ending::Exited(libc::WEXITSTATUS(status)),
-        _ => Ending::Unknown,
+    match children::wait(pid) {
+        Ok(status) if libc::WIFSIGNALED(status) => Ending::Killed(libc::WTERMSIG(status)),
+        Ok(status) => Ending::Exited(libc::WEXITSTATUS(status)),
+        Err(_) => Ending::Unknown,
     }
 }
 
 /// Kills a process of ours and waits for it.
 pub fn end(child: &crate::container::Process) {
     let _ = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
-    let _ = process::wait(child.pid, false);
+    let _ = children::wait(child.pid);
 }
 
 /// Kills a process that need not be ours.

@@ -12,6 +12,7 @@ use super::conversation::Conversation;
 use super::image;
 use crate::timeline;
 use cofferdam_step::{Namespaces, Program, Report, ReportKind};
+use cofferdam_sys::children::{self, Expecting};
 use cofferdam_sys::spawn::{Spawn, spawn};
 use cofferdam_sys::{Borrowed, Errno, Fd, Raw, Result, Strings, net, process};
 
@@ -37,6 +38,8 @@ pub struct Traveller {
     pub pidfd: Fd,
     /// Whether it was born in [`Departure::cgroup`].
     pub in_cgroup: bool,
+    /// While the clone of a staged one is expected.
+    expecting: Option<Expecting>,
     pub(super) conversation: Conversation,
 }
 
@@ -67,11 +70,13 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
         inherit: &inherit,
         stdio: departure.stdio,
     };
+    let expecting = departure.staged.then(children::expect);
     let spawned = timeline::timed("clone and execute the image", || spawn(&child))?;
     let traveller = Traveller {
         pid: spawned.pid,
         pidfd: spawned.pidfd,
         in_cgroup: spawned.in_cgroup,
+        expecting,
         conversation: Conversation(ours),
     };
     match timeline::timed("send the steps", || traveller.conversation.send(program)) {
@@ -91,14 +96,14 @@ impl Traveller {
     pub fn arrive(&mut self) -> Result<Arrival> {
         match self.conversation.read()? {
             Some(Report { kind: ReportKind::Cloned, detail, .. }) => {
-                // The clone is this process's child and nobody has waited for it: the pid is its own.
+                // The clone is this process's child, and if it has ended already it is remembered: the pid is its own.
                 let pid = detail as i32;
-                let pidfd = process::pidfd_open(pid).inspect_err(|_| {
+                let pidfd = children::adopt(pid).inspect_err(|_| {
                     let _ = process::kill(pid, nix::libc::SIGKILL);
-                    let _ = process::wait(pid, false);
                 })?;
-                let _ = process::wait(self.pid, false);
+                let _ = children::wait(self.pid);
                 (self.pid, self.pidfd) = (pid, pidfd);
+                self.expecting = None;
                 Ok(Arrival::There)
             }
             report => Ok(Arrival::Failed(report)),
@@ -108,7 +113,7 @@ impl Traveller {
     /// Kills init and waits for it.
     pub fn end(&self) {
         let _ = process::pidfd_send_signal(&self.pidfd, nix::libc::SIGKILL);
-        let _ = process::wait(self.pid, false);
+        let _ = children::wait(self.pid);
     }
 
     /// A descriptor out of init's table, for a seccomp listener.

@@ -3,7 +3,7 @@
 use super::{Engine, Failure, Restore, Started, Stdio, fill};
 use crate::options::{BINARY_ROOT, Options};
 use cofferdam_proto::runc_options::CheckpointOptions;
-use cofferdam_sys::{Fd, Strings, net, process, shim};
+use cofferdam_sys::{Fd, Strings, children, net, process, shim};
 use nix::fcntl::OFlag;
 use serde::Deserialize;
 use std::{
@@ -106,6 +106,8 @@ impl Binary {
         };
         let verb = verb(socket.as_ref().map(|socket| socket.path.as_path()));
         let verb: Vec<&OsStr> = verb.iter().map(OsString::as_os_str).collect();
+        // The process comes to us as an orphan of the runtime's, and may have ended before we read who it is.
+        let _expecting = children::expect();
         self.run(what, Run { bundle, stdio, input: None }, &verb)?;
         let console = match &socket {
             None => None,
@@ -115,8 +117,7 @@ impl Binary {
         };
         let pid = read_pid(pid_file)
             .map_err(|error| Failure::io("failed to retrieve OCI runtime container pid", error))?;
-        // Nobody reaps children while a runtime is at work, so the pid is the process's even if it has ended already.
-        let pidfd = process::pidfd_open(pid).map_err(|error| Failure::io("pidfd_open", error))?;
+        let pidfd = children::adopt(pid).map_err(|error| Failure::io("pidfd_open", error))?;
         Ok(Started { pid, pidfd: pidfd.into(), console })
     }
 }
@@ -359,7 +360,7 @@ pub fn execute(
         Some(output) => collect(output, &spawned.pidfd)?,
     };
     process::poll_readable(&spawned.pidfd, -1)?;
-    let ended = shim::reap(&spawned.pidfd)?.ok_or(std::io::ErrorKind::Interrupted)?;
+    let ended = children::collect(spawned.pid, &spawned.pidfd)?.ok_or(std::io::ErrorKind::Interrupted)?;
     Ok((ended.status, told))
 }
 
