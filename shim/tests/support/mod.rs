@@ -18,7 +18,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -112,6 +112,34 @@ pub fn lab(name: &str, runtime: &str) -> Option<Lab> {
     })
 }
 
+/// Runs a command with this on stdin to its end.
+pub fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// The folder of `$CRIU`, which `hack/peers criu` names: a distribution's own may be too old for the kernel.
+fn criu_folder() -> Option<PathBuf> {
+    let criu = PathBuf::from(std::env::var_os("CRIU").filter(|path| !path.is_empty())?);
+    criu.parent().map(Path::to_path_buf)
+}
+
+fn path() -> String {
+    std::env::var("PATH").unwrap_or_default()
+}
+
+/// Why CRIU does not work here.
+pub fn criu_is_missing() -> Option<String> {
+    let criu = criu_folder().map_or_else(|| "criu".into(), |folder| folder.join("criu"));
+    match Command::new(&criu).arg("check").output() {
+        Err(error) => Some(format!("needs criu: {}: {error}", criu.display())),
+        Ok(out) if out.status.success() => None,
+        Ok(out) => Some(format!("needs a criu for this kernel: {}", String::from_utf8_lossy(&out.stderr))),
+    }
+}
+
 /// The file that PATH has for a command.
 pub fn which(command: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -160,9 +188,11 @@ impl Lab {
             fs::create_dir_all(rootfs.join(dir)).unwrap();
         }
         fs::copy(busybox().unwrap(), rootfs.join("bin/busybox")).unwrap();
+        // containerd's folder for what is the runtime's own business.
+        fs::create_dir(bundle.join("work")).unwrap();
         for applet in [
             "sh", "cat", "sleep", "echo", "true", "stty", "head", "dd", "kill", "id", "seq", "wc", "tail",
-            "trap",
+            "trap", "nc",
         ] {
             let _ = std::os::unix::fs::symlink("busybox", rootfs.join("bin").join(applet));
         }
@@ -220,6 +250,15 @@ impl Lab {
 
     /// Runs `start` for a bundle, as containerd 2.3 does; the address that it answers.
     pub fn start_shim(&mut self, id: &str) -> Client {
+        let output = self.call_shim(id, &["start"], &self.bootstrap_params(id));
+        let result = bootstrap::BootstrapResult::parse_from_bytes(&output).unwrap();
+        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
+        self.address = result.address.strip_prefix("unix://").unwrap().into();
+        Client::connect(&self.address)
+    }
+
+    /// What containerd 2.3 tells `start` on stdin.
+    pub fn bootstrap_params(&self, id: &str) -> Vec<u8> {
         let params = bootstrap::BootstrapParams {
             instance_id: id.into(),
             namespace: NAMESPACE.into(),
@@ -231,16 +270,20 @@ impl Lab {
             socket_dir: Some(self.dir.join("s").to_string_lossy().into_owned()),
             ..Default::default()
         };
-        let output = self.call_shim(id, &["start"], &params.write_to_bytes().unwrap());
-        let result = bootstrap::BootstrapResult::parse_from_bytes(&output).unwrap();
-        assert_eq!((result.version, result.protocol.as_str()), (3, "ttrpc"));
-        self.address = result.address.strip_prefix("unix://").unwrap().into();
-        Client::connect(&self.address)
+        params.write_to_bytes().unwrap()
     }
 
     /// Runs the shim's binary in a bundle; what it printed.
     pub fn call_shim(&self, id: &str, action: &[&str], input: &[u8]) -> Vec<u8> {
-        let mut child = Command::new(SHIM)
+        let output = run_with_input(&mut self.shim_command(id, action), input);
+        assert!(output.status.success(), "{:?} {}", output.status, String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    }
+
+    /// The shim's binary in a bundle, as containerd calls it. Programs that it looks for are found where the tests look.
+    pub fn shim_command(&self, id: &str, action: &[&str]) -> Command {
+        let mut command = Command::new(SHIM);
+        command
             .args(["-namespace", NAMESPACE, "-address", &self.dir.join("containerd.sock").to_string_lossy()])
             .args(["-publish-binary", "/bin/true", "-id", id])
             .args(action)
@@ -248,15 +291,8 @@ impl Lab {
             .env("TTRPC_ADDRESS", &self.events.path)
             .env("MAX_SHIM_VERSION", "2")
             .envs(Some(self.timelines()).filter(|dir| dir.is_dir()).map(|dir| ("COFFERDAM_TIMELINE", dir)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{:?} {}", output.status, String::from_utf8_lossy(&output.stderr));
-        output.stdout
+            .envs(criu_folder().map(|dir| ("PATH", format!("{}:{}", dir.display(), path()))));
+        command
     }
 
     /// Where the shim leaves timelines, if a test makes that folder before it starts.
@@ -326,8 +362,13 @@ impl Drop for Lab {
         if std::thread::panicking() {
             self.print_logs();
         }
-        // Whatever a failed test left running is ended by its pid, found by this lab's own folder in its command line.
-        for pid in processes_with(&self.dir.to_string_lossy()) {
+        // Whatever a failed test left running is ended by its pid: shims are found by this lab's own folder in their command line,
+        // containers in its cgroups.
+        let members =
+            self.cgroups().into_iter().filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok());
+        let members: Vec<String> = members.collect();
+        let members = members.iter().flat_map(|pids| pids.lines()).filter_map(|pid| pid.parse().ok());
+        for pid in processes_with(&self.dir.to_string_lossy()).into_iter().chain(members) {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
@@ -575,12 +616,20 @@ impl Events {
         self.topics()
     }
 
-    /// The event of a topic, decoded.
+    /// The first event of a topic, decoded.
     pub fn find<M: Message>(&self, topic: &str) -> M {
+        self.all(topic).remove(0)
+    }
+
+    /// All events of a topic, decoded.
+    pub fn all<M: Message>(&self, topic: &str) -> Vec<M> {
         let taken = self.taken.lock().unwrap();
-        let envelope = taken.iter().find(|envelope| envelope.topic == format!("/tasks/{topic}")).unwrap();
-        assert_eq!(envelope.namespace, NAMESPACE);
-        M::parse_from_bytes(&envelope.event.value).unwrap()
+        let of_topic = taken.iter().filter(|envelope| envelope.topic == format!("/tasks/{topic}"));
+        let decode = |envelope: &events::Envelope| {
+            assert_eq!(envelope.namespace, NAMESPACE);
+            M::parse_from_bytes(&envelope.event.value).unwrap()
+        };
+        of_topic.map(decode).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The Task API, as containerd uses it, whoever the runtime is.
 
+mod checkpoints;
 mod surroundings;
 
 use crate::{RUNTIME, support::*};

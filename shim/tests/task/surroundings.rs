@@ -2,7 +2,7 @@
 
 use super::{change_config, end, running, with_shim};
 use crate::{RUNTIME, support::*};
-use cofferdam_proto::{Any, Message, runc_options, runtime_info, task};
+use cofferdam_proto::{Any, Message, bootstrap, runc_options, runtime_info, task};
 use std::{
     fs,
     io::{Read, Write},
@@ -120,6 +120,46 @@ fn the_shim_gives_way_to_containerd_when_memory_is_short() {
 }
 
 #[test]
+fn core_scheduling_is_the_shim_s_where_the_engine_asks_for_it() {
+    use cofferdam_sys::shim::core_scheduling_cookie;
+    let Some(lab) = lab("schedcore", RUNTIME) else { return };
+    lab.bundle("web", &Setup::shell("true"));
+    let input = lab.bootstrap_params("web");
+    let start = |value: &str| {
+        // In a group of its own, as containerd starts it: the cookie is the group's.
+        run_with_input(lab.shim_command("web", &["start"]).env("SCHED_CORE", value).process_group(0), &input)
+    };
+    let client = |output: &std::process::Output| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let result = bootstrap::BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
+        Client::connect(Path::new(result.address.strip_prefix("unix://").unwrap_or_else(|| panic!("{said}"))))
+    };
+    let own = core_scheduling_cookie(0);
+    let output = start("1");
+    match own {
+        Ok(own) => {
+            let mut client = client(&output);
+            let cookie = core_scheduling_cookie(client.shim_pid() as i32).unwrap();
+            assert!(cookie != 0 && cookie != own, "{cookie} {own}");
+            client.shutdown("web");
+        }
+        // A kernel or a machine without: what it answers shows that it was asked, and there is no shim that is less apart than
+        // the engine believes.
+        Err(errno) => {
+            let text = format!("{}: enable sched core support: {errno}", "io.containerd.cofferdam.v2");
+            assert_eq!(String::from_utf8_lossy(&output.stderr), text);
+            assert!(!output.status.success() && output.stdout.is_empty());
+        }
+    }
+    lab.assert_nothing_left();
+    // Not asked for: not done.
+    let mut client = client(&start(""));
+    assert_eq!(core_scheduling_cookie(client.shim_pid() as i32), own);
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn the_shim_goes_to_the_cgroup_that_the_options_name() {
     let Some(lab) = lab("shimcgroup", RUNTIME) else { return };
     lab.bundle("web", &Setup::shell("true"));
@@ -185,6 +225,90 @@ fn a_hook_that_takes_its_time_holds_nobody_else_up() {
     assert_eq!(fs::read_to_string(out).unwrap(), "ran\n");
     let children = || fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     until("strangers are reaped", || children().trim().is_empty());
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+/// A hook that leaves an orphan behind, and then waits until it is told with which status to end.
+struct Lingering {
+    gate: String,
+    end: String,
+    pid_file: std::path::PathBuf,
+}
+
+impl Lingering {
+    fn new(lab: &Lab, name: &str) -> Lingering {
+        let file = |what: &str| format!("{name}-{what}");
+        Lingering {
+            gate: lab.fifo(&file("gate")),
+            end: lab.fifo(&file("end")),
+            pid_file: lab.dir.join(file("pid")),
+        }
+    }
+
+    /// As config.json has it.
+    fn hooks(&self) -> serde_json::Value {
+        let (gate, end, pid) = (&self.gate, &self.end, self.pid_file.display());
+        let orphan = format!("echo $$ >{pid}.new; mv {pid}.new {pid}; read line <{end}; exit 9");
+        let script = format!("(/bin/sh -c '{orphan}' &) ; read line <{gate}; exit $line");
+        serde_json::json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])
+    }
+
+    /// While the hook runs its orphan comes to the shim, ends, and is reaped.
+    fn sees_its_orphan_reaped(&self, shim: u32) {
+        until("the orphan begins", || self.pid_file.exists());
+        let pid = fs::read_to_string(&self.pid_file).unwrap().trim().to_string();
+        fs::remove_file(&self.pid_file).unwrap();
+        let status = format!("/proc/{pid}/status");
+        let parent = format!("PPid:\t{shim}\n");
+        until("the orphan is the shim's", || fs::read_to_string(&status).unwrap().contains(&parent));
+        fs::write(&self.end, "\n").unwrap();
+        until("the orphan is reaped while the hook runs", || !Path::new(&status).exists());
+    }
+
+    fn ends_with(&self, status: u8) {
+        fs::write(&self.gate, format!("{status}\n")).unwrap();
+    }
+}
+
+#[test]
+fn strangers_are_reaped_while_hooks_run_and_every_status_is_right() {
+    if !RUNTIME.is_empty() {
+        return skip("runc takes the orphans of its hooks itself");
+    }
+    let Some((lab, mut client)) = with_shim("strangers", &Setup::shell("exit 7")) else { return };
+    let [create, start, stop] = ["create", "start", "stop"].map(|name| Lingering::new(&lab, name));
+    change_config(&lab, "web", |config| {
+        config["hooks"] = serde_json::json!({
+            "createRuntime": create.hooks(), "poststart": start.hooks(), "poststop": stop.hooks()
+        });
+    });
+    let shim = client.shim_pid();
+    let failing = client.send("Create", &lab.create_request("web"));
+    create.sees_its_orphan_reaped(shim);
+    create.ends_with(3);
+    // Poststop hooks also run for a container that never came to be.
+    stop.sees_its_orphan_reaped(shim);
+    stop.ends_with(0);
+    let (_, message) = client.receive::<task::CreateTaskResponse>(failing).unwrap_err();
+    assert!(message.contains("hook") && message.contains("status 3"), "{message}");
+    let creating = client.send("Create", &lab.create_request("web"));
+    create.sees_its_orphan_reaped(shim);
+    create.ends_with(0);
+    let init = client.receive::<task::CreateTaskResponse>(creating).unwrap().pid;
+    // Init ends behind its start, and the shim looks away until the hook is through: its status waits, and hides nobody.
+    let request = task::StartRequest { id: "web".into(), ..Default::default() };
+    let starting = client.send("Start", &request);
+    start.sees_its_orphan_reaped(shim);
+    start.ends_with(0);
+    assert_eq!(client.receive::<task::StartResponse>(starting).unwrap().pid, init);
+    assert_eq!(client.wait("web", ""), Ok(7));
+    let deleting = client.send("Delete", &task::DeleteRequest { id: "web".into(), ..Default::default() });
+    stop.sees_its_orphan_reaped(shim);
+    stop.ends_with(0);
+    assert_eq!(client.receive::<task::DeleteResponse>(deleting).unwrap().exit_status, 7);
+    let children = fs::read_to_string(format!("/proc/{shim}/task/{shim}/children")).unwrap();
+    assert_eq!(children.trim(), "", "zombies");
     client.shutdown("web");
     lab.assert_nothing_left();
 }
