@@ -37,6 +37,7 @@ pub const TESTS: &[Test] = &[
     test!(run_gives_a_signal_as_128_and_its_number),
     test!(run_leaves_nothing_behind).by_driver(),
     test!(run_can_keep_the_container),
+    test!(buildkit_runs_a_step_of_a_build),
     test!(run_detached_returns_at_once),
     test!(run_forwards_signals),
     test!(run_passes_stdin_and_stdout),
@@ -358,6 +359,39 @@ fn run_can_keep_the_container(t: &T) {
     assert_eq!(container.make(&["run", "--keep"]).run().code, Some(7));
     assert_eq!(container.status(), "stopped");
     container.delete().ok();
+}
+
+/// The command lines of BuildKit's own executor (moby/buildkit, executor/runcexecutor, through go-runc): everything in the
+/// foreground, the container kept for a delete of its own.
+fn buildkit_runs_a_step_of_a_build(t: &T) {
+    let (stdin, mut input) = std::io::pipe().unwrap();
+    let container = t.container(&t.bundle().script("echo a step; cat; exit 4"));
+    let running = container.make(&["run", "--keep"]).stdin(stdin).spawn();
+    running.await_output("a step");
+    assert_eq!(container.status(), "running");
+    // A shell in a step that has failed.
+    let (file, pid_file) = (t.path("process.json"), t.path("exec.pid"));
+    let mut process = container.bundle.config["process"].clone();
+    process["args"] = json!(["sh", "-c", "cat; exit 3"]);
+    std::fs::write(&file, process.to_string()).unwrap();
+    let words = ["exec", "--process", &file.to_string_lossy(), "--pid-file", &pid_file.to_string_lossy()];
+    let out = container.verb(&words).input("in exec\n").run().code(3);
+    assert_eq!(out.stdout, "in exec\n");
+    assert!(read(&pid_file).parse::<u32>().is_ok());
+    std::io::Write::write_all(&mut input, b"input\n").unwrap();
+    drop(input);
+    assert_eq!(running.wait().code(4).stdout, "a step\ninput\n");
+    assert_eq!(container.status(), "stopped");
+    container.delete().ok();
+    t.nothing_is_left(&container);
+    // A build that is given up.
+    let container = t.container(&t.bundle().script("echo a step; exec sleep 1000"));
+    let running = container.make(&["run", "--keep"]).spawn();
+    running.await_output("a step");
+    container.kill("9").ok();
+    running.wait().code(137);
+    container.delete().ok();
+    t.nothing_is_left(&container);
 }
 
 fn run_detached_returns_at_once(t: &T) {
