@@ -66,8 +66,13 @@ fn ctr_run_command(peer: &Peer, options: &[&str], id: &str, args: &[&str]) -> Co
 
 /// A container's whole life by containerd.
 pub fn ctr_run(ground: &Ground, report: &mut Report) -> Result<()> {
-    compare(ground, report, "ctr run --rm true", |peer, _| {
-        timed(ground, ctr_run_command(peer, &["--rm"], &id(peer, "run"), &["true"]))
+    compare(ground, report, "ctr run --rm true", |peer, round| {
+        let id = id(peer, &format!("run{round}"));
+        let time = timed(ground, ctr_run_command(peer, &["--rm"], &id, &["true"]));
+        if time.is_err() {
+            let _ = ctr_remove(&[id]);
+        }
+        time
     })
 }
 
@@ -142,7 +147,12 @@ pub fn parallel_100(ground: &Ground, report: &mut Report) -> Result<()> {
 /// Batches of `count` containers that are started by as many `ctr run -d`, up to [`AT_ONCE`] under way at a time, and stay.
 fn parallel(ground: &Ground, report: &mut Report, count: usize, batches: usize) -> Result<()> {
     let batches = if ground.bench.options.quick { 1 } else { batches };
-    let all = ground.interleave(batches, |peer, round| batch(peer, count, round))?;
+    let all = ground.interleave(batches, |peer, round| {
+        let ids: Vec<String> = (0..count).map(|number| id(peer, &format!("p{round}-{number}"))).collect();
+        let times = batch(peer, &ids);
+        let removed = ctr_remove(&ids);
+        times.and_then(|times| removed.map(|()| times))
+    })?;
     let title = format!("{count} starts by ctr run -d, {AT_ONCE} at a time");
     let mut table = Table::new(title, &["", "containers/s", "rate/ours", "median", "p99", "starts"]);
     // The first number of a batch is the time of all of it.
@@ -159,8 +169,8 @@ fn parallel(ground: &Ground, report: &mut Report, count: usize, batches: usize) 
     Ok(())
 }
 
-fn batch(peer: &Peer, count: usize, round: usize) -> Result<Vec<f64>> {
-    let ids: Vec<String> = (0..count).map(|number| id(peer, &format!("p{round}-{number}"))).collect();
+/// The time of all, and each one's.
+fn batch(peer: &Peer, ids: &[String]) -> Result<Vec<f64>> {
     let next = std::sync::atomic::AtomicUsize::new(0);
     let work = || -> std::result::Result<Vec<f64>, String> {
         let mut times = Vec::new();
@@ -174,13 +184,12 @@ fn batch(peer: &Peer, count: usize, round: usize) -> Result<Vec<f64>> {
     };
     let begun = Instant::now();
     let results: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..AT_ONCE.min(count)).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..AT_ONCE.min(ids.len())).map(|_| scope.spawn(work)).collect();
         threads.into_iter().map(|thread| thread.join()).collect()
     });
     let mut times = vec![begun.elapsed().as_secs_f64() * 1e3];
     for result in results {
         times.extend(result.map_err(|_| "a starter panicked")??);
     }
-    ctr_remove(&ids)?;
     Ok(times)
 }
