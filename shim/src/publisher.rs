@@ -157,16 +157,21 @@ impl Publisher {
         let message =
             encode(&events::ForwardRequest { envelope: Some(envelope).into(), ..Default::default() });
         let waiting = Waiting { topic, container: container.into(), message };
-        self.bytes += waiting.size();
-        self.queue.push_back(waiting);
-        if self.bytes > QUEUE_MAX {
-            self.make_room();
+        if let Some(told) = self.queue(waiting) {
+            crate::warn!("{told}");
         }
         self.go_on(poll, Instant::now());
     }
 
+    /// Puts an event at the end of the queue; what the log is told when others had to give way.
+    fn queue(&mut self, waiting: Waiting) -> Option<String> {
+        self.bytes += waiting.size();
+        self.queue.push_back(waiting);
+        if self.bytes > QUEUE_MAX { self.make_room() } else { None }
+    }
+
     /// Gives up the oldest events that can be spared, but never the one that is on its way.
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Option<String> {
         let first = usize::from(self.answer_by.is_some());
         let mut spared: Vec<&'static str> = Vec::new();
         let mut at = first;
@@ -193,9 +198,8 @@ impl Publisher {
             self.given_up += 1;
         }
         // Told when it begins, and each time that there are twice as many.
-        if self.given_up.checked_ilog2() > before.checked_ilog2() {
-            crate::warn!("event queue is full, gave up so far: {:?}", self.spared);
-        }
+        let told = self.given_up.checked_ilog2() > before.checked_ilog2();
+        told.then(|| format!("event queue is full, gave up so far: {:?}", self.spared))
     }
 
     /// When something is to be done although nothing happens.
@@ -420,5 +424,18 @@ mod tests {
             [(Topic::Oom, "a"), (Topic::Exit, "first"), (Topic::Oom, "b"), (Topic::Exit, "last")]
         );
         assert_eq!(kept.len(), 4 + 2000, "every exit is kept, even beyond the bound");
+        let spared = publisher.spared.clone();
+        assert_eq!(spared.values().sum::<u64>(), publisher.waiting().2);
+        assert!(spared["/tasks/paused"] == 1500 && spared["/tasks/oom"] > 0, "{spared:?}");
+    }
+
+    #[test]
+    fn what_is_given_up_is_told_when_it_begins_and_at_every_doubling() {
+        let mut publisher = Publisher::new("/nonexistent/containerd.sock", "ns");
+        let big = || Waiting { topic: Topic::Paused, container: "p".into(), message: vec![0; QUEUE_MAX / 4] };
+        let told: Vec<String> = (0..8).filter_map(|_| publisher.queue(big())).collect();
+        let so_far =
+            |count: u64| format!("event queue is full, gave up so far: {{\"/tasks/paused\": {count}}}");
+        assert_eq!(told, [so_far(1), so_far(2), so_far(4)]);
     }
 }

@@ -571,13 +571,19 @@ pub struct Events {
     pub path: PathBuf,
     taken: Arc<Mutex<Vec<events::Envelope>>>,
     away: Arc<AtomicBool>,
+    lose_answer: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Events {
     fn serve(path: &Path) -> Events {
-        let mut events =
-            Events { path: path.into(), taken: Default::default(), away: Default::default(), thread: None };
+        let mut events = Events {
+            path: path.into(),
+            taken: Default::default(),
+            away: Default::default(),
+            lose_answer: Default::default(),
+            thread: None,
+        };
         events.come_back();
         events
     }
@@ -587,14 +593,19 @@ impl Events {
         self.stop();
     }
 
+    /// Takes the next event, and hangs up instead of answering.
+    pub fn lose_answer(&self) {
+        self.lose_answer.store(true, Ordering::SeqCst);
+    }
+
     /// Listens again.
     pub fn come_back(&mut self) {
         let _ = fs::remove_file(&self.path);
         let listener = UnixListener::bind(&self.path).unwrap();
         listener.set_nonblocking(true).unwrap();
         self.away.store(false, Ordering::SeqCst);
-        let (taken, away) = (self.taken.clone(), self.away.clone());
-        self.thread = Some(std::thread::spawn(move || take_events(&listener, &taken, &away)));
+        let (taken, away, lose) = (self.taken.clone(), self.away.clone(), self.lose_answer.clone());
+        self.thread = Some(std::thread::spawn(move || take_events(&listener, &taken, &away, &lose)));
     }
 
     fn stop(&mut self) {
@@ -655,7 +666,12 @@ fn describe(envelope: &events::Envelope) -> String {
     }
 }
 
-fn take_events(listener: &UnixListener, taken: &Mutex<Vec<events::Envelope>>, away: &AtomicBool) {
+fn take_events(
+    listener: &UnixListener,
+    taken: &Mutex<Vec<events::Envelope>>,
+    away: &AtomicBool,
+    lose_answer: &AtomicBool,
+) {
     let mut connections: Vec<(UnixStream, Vec<u8>)> = Vec::new();
     while !away.load(Ordering::SeqCst) {
         if let Ok((socket, _)) = listener.accept() {
@@ -671,7 +687,7 @@ fn take_events(listener: &UnixListener, taken: &Mutex<Vec<events::Envelope>>, aw
             }
             while let Some(answer) = take_event(buffer, taken) {
                 // A shim that was killed does not hear it.
-                if socket.write_all(&answer).is_err() {
+                if lose_answer.swap(false, Ordering::SeqCst) || socket.write_all(&answer).is_err() {
                     return false;
                 }
             }

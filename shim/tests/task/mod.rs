@@ -317,6 +317,20 @@ fn events_wait_for_a_containerd_that_is_away() {
 }
 
 #[test]
+fn an_event_whose_answer_was_lost_comes_again_in_its_place() {
+    let Some((lab, mut client)) = running("lost", "exec sleep 1000") else { return };
+    lab.events.wait_for(2);
+    lab.events.lose_answer();
+    client.exec(&lab, "web", "e", &["true"]).unwrap();
+    client.start("web", "e").unwrap();
+    client.wait("web", "e").unwrap();
+    let expected = ["create", "start", "exec-added e", "exec-added e", "exec-started e", "exit e 0"];
+    assert_eq!(lab.events.wait_for(6), expected);
+    end(&lab, &mut client);
+    assert_eq!(lab.events.wait_for(8)[6..], ["exit init 137", "delete"]);
+}
+
+#[test]
 fn a_paused_container_is_killed() {
     let Some((lab, mut client)) = running("paused", "exec sleep 1000") else { return };
     let pause = task::PauseRequest { id: "web".into(), ..Default::default() };

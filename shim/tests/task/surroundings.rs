@@ -364,9 +364,19 @@ fn loggers_that_are_not_trusted_or_not_ready_are_refused() {
     };
     let (_, message) = create("binary", "#!/bin/sh\n", 0o777).unwrap_err();
     assert!(message.ends_with("is refused: others can write to it"), "{message}");
+    std::os::unix::fs::chown(&program, Some(65_534), None).unwrap();
+    let (_, message) = create("binary", "#!/bin/sh\n", 0o755).unwrap_err();
+    assert!(message.ends_with("is refused: it is not owned by root"), "{message}");
+    std::os::unix::fs::chown(&program, Some(0), None).unwrap();
+    let (_, message) = create("binary", "#!/bin/sh\n", 0o755 | 0o020).unwrap_err();
+    assert!(message.ends_with("is refused: others can write to it"), "{message}");
     let (_, message) = create("binary-v2", "#!/bin/sh\nexit 0\n", 0o755).unwrap_err();
     assert!(message.contains("logging binary did not call ready"), "{message}");
     create("binary-v2", "#!/bin/sh\necho >&5\nexec 5>&-\ncat <&3 >/dev/null\n", 0o755).unwrap();
+    let mut request = lab.create_request("web");
+    (request.id, request.stdout) = ("relative".into(), "binary://bin/logger".into());
+    let (_, message) = client.create(&request).unwrap_err();
+    assert!(message.ends_with("\"bin/logger\" is refused: its path is not absolute"), "{message}");
     client.start("web", "").unwrap();
     end(&lab, &mut client);
 }
