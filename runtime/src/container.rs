@@ -9,8 +9,9 @@ use crate::error::{Error, Verb};
 use crate::launch::{self, Given, Launch, Launched};
 use crate::state::{self, Home, Liveness, Root, State, Status, Summary};
 use crate::{create, exec, hooks, start};
+use cofferdam_cgroup::Cgroup;
+pub use cofferdam_cgroup::Driver;
 use cofferdam_cgroup::resctrl::ClassOfService;
-use cofferdam_cgroup::{Cgroup, Driver};
 use cofferdam_plan::{ExecTarget, Host, Needs, Plan};
 use cofferdam_spec::{Mount, Process as ProcessSpec, Spec};
 use cofferdam_step::{Namespace, Step};
@@ -97,14 +98,14 @@ pub enum Rootless {
 
 impl Rootless {
     /// What it means on this machine, by runc's rules (`shouldUseRootlessCgroupManager`).
-    pub fn on(self, host: &Host, systemd_cgroup: bool) -> bool {
+    pub fn on(self, host: &Host, driver: Driver) -> bool {
         match self {
             Rootless::Yes => true,
             Rootless::No => false,
             Rootless::Auto if host.euid != 0 => true,
             Rootless::Auto if !host.user_namespace => false,
             // Root of a user namespace: systemd can be the namespace's own, or that of the user who made it.
-            Rootless::Auto if systemd_cgroup => owner_of_session(host) != 0,
+            Rootless::Auto if driver == Driver::Systemd => owner_of_session(host) != 0,
             Rootless::Auto => true,
         }
     }
@@ -154,8 +155,8 @@ pub struct CreateOptions {
     pub no_new_keyring: bool,
     /// `--preserve-fds` and LISTEN_FDS together.
     pub preserve_fds: u32,
-    /// `--systemd-cgroup`
-    pub systemd_cgroup: bool,
+    /// `--systemd-cgroup` and `--cgroup-manager`
+    pub driver: Driver,
     /// `--rootless`
     pub rootless: Rootless,
     /// What becomes stdin, stdout and stderr; none keeps the caller's.

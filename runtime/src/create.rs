@@ -10,7 +10,7 @@ use crate::state::{
 };
 use crate::{files, hooks, timeline};
 use cofferdam_cgroup::Cgroup;
-use cofferdam_plan::{ExecTarget, Host, HostStep, Options, Plan};
+use cofferdam_plan::{Driver, ExecTarget, Host, HostStep, Options, Plan};
 use cofferdam_spec::{Hook, Process as ProcessSpec, Spec};
 use cofferdam_step::Step;
 use cofferdam_sys::Fd;
@@ -62,8 +62,8 @@ pub fn plan_options(options: &CreateOptions, host: &Host) -> Options {
         no_pivot: options.no_pivot,
         no_new_keyring: options.no_new_keyring,
         preserve_fds: options.preserve_fds,
-        systemd_cgroup: options.systemd_cgroup,
-        rootless: options.rootless.on(host, options.systemd_cgroup),
+        driver: options.driver,
+        rootless: options.rootless.on(host, options.driver),
         run: options.run,
         console: options.console.is_some() || options.console_socket.is_some(),
         foreground: options.foreground,
@@ -103,7 +103,7 @@ pub(crate) fn first_state(
             late: if options.run { Vec::new() } else { late_steps(plan) },
             steps: plan.init.len(),
             rootless: false,
-            systemd: options.systemd_cgroup,
+            systemd: options.driver == Driver::Systemd,
             outside: Outside { stdio: stdio_names(spec, options), ..Outside::of(spec, plan) },
             mounts_before,
         },

@@ -21,6 +21,9 @@ pub enum Driver {
     Fs,
     /// systemd, as a transient unit, asked over D-Bus (`--systemd-cgroup`).
     Systemd,
+    /// Nobody: the container stays in the cgroups of whoever creates it (crun's `--cgroup-manager disabled`, which podman passes
+    /// for `--cgroups=disabled`).
+    Disabled,
 }
 
 /// One directory that a container gets.
@@ -99,6 +102,10 @@ pub fn place(
     match driver {
         Driver::Fs => place_fs(layout, id, given),
         Driver::Systemd => place_systemd(layout, id, given, user),
+        // As in crun, a path of config.json means nothing then.
+        Driver::Disabled => {
+            Ok(Placement { version: layout.version(), dirs: Vec::new(), unit: None, explicit: false })
+        }
     }
 }
 
@@ -379,6 +386,14 @@ mod tests {
         assert_eq!(placement.unit.unwrap().slice, "user.slice");
         let error = place(&hybrid(), "c1", None, Driver::Systemd, true).unwrap_err();
         assert_eq!(error.reason, "systemd's user manager can only delegate cgroup v2, not v1");
+    }
+
+    #[test]
+    fn without_a_driver_there_is_no_place() {
+        for layout in [v2(), hybrid()] {
+            let placement = place(&layout, "c1", Some("/a"), Driver::Disabled, false).unwrap();
+            assert_eq!((placement.dirs.len(), placement.unit, placement.explicit), (0, None, false));
+        }
     }
 
     #[test]

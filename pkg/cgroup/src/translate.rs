@@ -7,7 +7,9 @@
 //! (`swappiness`, `disableOOMKiller`, real-time scheduling and net_cls on v2): engines do not send these on v2, and
 //! a limit that does not hold should not look as if it did.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxNetwork, LinuxResources, LinuxThrottleDevice,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::devices::DevicePolicy;
@@ -87,6 +89,9 @@ pub fn translate(
     driver: Driver,
     devices: bool,
 ) -> Result<Settings, Refused> {
+    if driver == Driver::Disabled {
+        return without_cgroup(resources);
+    }
     let mut t = Translation { layout, v2: layout.version() == Version::V2, out: Settings::default() };
     if devices {
         let rules = resources.devices().as_deref().unwrap_or_default();
@@ -117,6 +122,28 @@ pub fn translate(
         t.out.properties = property::from_resources(resources, t.out.devices.as_ref(), t.v2)?;
     }
     Ok(t.out)
+}
+
+/// Device rules are the ones of the caller's cgroup then, whatever config.json says: engines write a rule for all devices into
+/// every config. A limit, which somebody asked for, is refused.
+fn without_cgroup(resources: &LinuxResources) -> Result<Settings, Refused> {
+    let asked = [
+        ("memory", resources.memory().as_ref().is_some_and(|memory| *memory != LinuxMemory::default())),
+        ("cpu", resources.cpu().as_ref().is_some_and(|cpu| *cpu != LinuxCpu::default())),
+        ("pids", resources.pids().is_some()),
+        ("blockIO", resources.block_io().as_ref().is_some_and(|io| *io != LinuxBlockIo::default())),
+        ("hugepageLimits", resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty())),
+        ("network", resources.network().as_ref().is_some_and(|net| *net != LinuxNetwork::default())),
+        ("rdma", resources.rdma().as_ref().is_some_and(|rdma| !rdma.is_empty())),
+        ("unified", resources.unified().as_ref().is_some_and(|unified| !unified.is_empty())),
+    ];
+    match asked.iter().find(|(_, asked)| *asked) {
+        None => Ok(Settings::default()),
+        Some((property, _)) => Err(Refused::new(
+            format!("{BASE}/{property}"),
+            "cannot set limits without cgroups (--cgroup-manager disabled)",
+        )),
+    }
 }
 
 /// cgroup v1's `cpu.shares` (2 to 262144, default 1024) as v2's `cpu.weight` (1 to 10000, default 100).
@@ -177,7 +204,7 @@ impl Translation<'_> {
         if self.v2 || self.layout.hierarchy(controller).is_some() {
             return Ok(());
         }
-        self.refuse(property, format!("the {controller} cgroup controller is not mounted on this host"))
+        self.refuse(property, format!("no cgroup v1 hierarchy of this host has the {controller} controller"))
     }
 
     fn cpuset(&mut self, cpu: &LinuxCpu) -> Result<(), Refused> {

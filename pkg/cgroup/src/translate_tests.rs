@@ -285,6 +285,30 @@ fn unified_comes_last_and_sorted() {
 }
 
 #[test]
+fn without_a_driver_there_are_no_limits() {
+    let disabled =
+        |json: &str| translate(&serde_json::from_str(json).unwrap(), &v2(), Driver::Disabled, true);
+    // Engines always send the rule for devices, and empty objects.
+    for json in ["{}", r#"{"devices":[{"allow":false,"access":"rwm"}],"memory":{},"cpu":{},"blockIO":{}}"#] {
+        assert_eq!(disabled(json).unwrap(), Settings::default());
+    }
+    for (json, property) in [
+        (r#"{"memory":{"limit":1048576}}"#, "memory"),
+        (r#"{"cpu":{"shares":2}}"#, "cpu"),
+        (r#"{"pids":{"limit":5}}"#, "pids"),
+        (r#"{"blockIO":{"weight":10}}"#, "blockIO"),
+        (r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#, "hugepageLimits"),
+        (r#"{"network":{"classID":1}}"#, "network"),
+        (r#"{"rdma":{"mlx":{"hcaHandles":1}}}"#, "rdma"),
+        (r#"{"unified":{"memory.high":"1"}}"#, "unified"),
+    ] {
+        let want = "cannot set limits without cgroups (--cgroup-manager disabled)";
+        let refusal = disabled(json).unwrap_err().to_string();
+        assert_eq!(refusal, format!("config.json /linux/resources/{property}: {want}"));
+    }
+}
+
+#[test]
 fn what_v2_cannot_do_is_refused() {
     for (json, message) in [
         (r#"{"memory":{"swappiness":60}}"#, "/memory/swappiness: cgroup v2 has no swappiness"),
@@ -372,12 +396,18 @@ fn malformed_unified_keys_are_refused() {
 fn a_limit_without_its_v1_hierarchy_is_refused() {
     let bare = Layout::V1 { hierarchies: Vec::new() };
     for (json, message) in [
-        (r#"{"pids":{"limit":1}}"#, "/pids/limit: the pids cgroup controller is not mounted on this host"),
-        (r#"{"cpu":{"shares":5}}"#, "/cpu: the cpu cgroup controller is not mounted on this host"),
-        (r#"{"cpu":{"cpus":"0"}}"#, "/cpu/cpus: the cpuset cgroup controller is not mounted on this host"),
+        (
+            r#"{"pids":{"limit":1}}"#,
+            "/pids/limit: no cgroup v1 hierarchy of this host has the pids controller",
+        ),
+        (r#"{"cpu":{"shares":5}}"#, "/cpu: no cgroup v1 hierarchy of this host has the cpu controller"),
+        (
+            r#"{"cpu":{"cpus":"0"}}"#,
+            "/cpu/cpus: no cgroup v1 hierarchy of this host has the cpuset controller",
+        ),
         (
             r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#,
-            "/hugepageLimits/0: the hugetlb cgroup controller is not mounted on this host",
+            "/hugepageLimits/0: no cgroup v1 hierarchy of this host has the hugetlb controller",
         ),
     ] {
         assert_eq!(refused(&bare, json), message);

@@ -20,9 +20,9 @@ pub(crate) fn prepare(
     wanted: &Wanted,
     ids: &Ids,
 ) -> Result<Placement, Refused> {
-    let driver = if options.systemd_cgroup { Driver::Systemd } else { Driver::Fs };
+    let driver = options.driver;
     let path = Some(spec.linux.cgroups_path.as_str());
-    let user = options.rootless && options.systemd_cgroup;
+    let user = options.rootless && driver == Driver::Systemd;
     let placement = place(&host.cgroup, &options.id, path, driver, user).map_err(refused)?;
     let resources = with_default_devices(spec);
     let mut settings = translate(&resources, &host.cgroup, driver, true).map_err(refused)?;

@@ -35,6 +35,7 @@ mod process;
 mod seccomp;
 mod sysctl;
 
+pub use cofferdam_cgroup::Driver;
 pub use cofferdam_host::{Host, Needs};
 pub use cofferdam_spec::{Refused, Spec};
 pub use exec::{ExecOptions, ExecTarget, compile_exec};
@@ -226,8 +227,8 @@ pub struct Options {
     pub no_new_keyring: bool,
     /// Descriptors from 3 on that the process inherits: `--preserve-fds` and LISTEN_FDS together.
     pub preserve_fds: u32,
-    /// `--systemd-cgroup`
-    pub systemd_cgroup: bool,
+    /// `--systemd-cgroup` and `--cgroup-manager`
+    pub driver: Driver,
     /// Cgroup errors of a caller without privileges are forgiven; systemd is asked for the user's manager.
     pub rootless: bool,
     /// `run`: nobody waits for `start`.

@@ -4,7 +4,7 @@
 
 mod support;
 
-use cofferdam_plan::{Options, Spec, compile};
+use cofferdam_plan::{Driver, Options, Spec, compile};
 use std::fs;
 use std::path::Path;
 
@@ -16,7 +16,7 @@ fn golden(name: &str) {
     let options = Options {
         id: name.to_owned(),
         bundle: "/bundle".to_owned(),
-        systemd_cgroup: systemd,
+        driver: if systemd { Driver::Systemd } else { Driver::Fs },
         console: spec.process.as_ref().is_some_and(|process| process.terminal),
         ..Options::default()
     };

@@ -154,7 +154,7 @@ fn a_profile_that_contradicts_itself_is_refused_with_its_place() {
 fn a_resource_that_the_machine_has_not_is_refused_with_its_place() {
     let message = refusal(json!({"linux": {"resources": {"unified": {"memory.high": "1"}}}}), &v1());
     assert!(message.starts_with("config.json /linux/resources/unified"), "{message}");
-    let options = Options { systemd_cgroup: true, ..options() };
+    let options = Options { driver: cofferdam_plan::Driver::Systemd, ..options() };
     let error = attempt(json!({"linux": {"cgroupsPath": "a:b"}}), &v2(), &options).unwrap_err().to_string();
     assert!(
         error.starts_with("config.json /linux/cgroupsPath: expected cgroupsPath to be of format"),
@@ -365,7 +365,7 @@ fn annotations_reach_the_systemd_unit_and_no_other_cgroup() {
         }
     };
     assert_eq!(names(&options()), Vec::<String>::new());
-    let systemd = Options { systemd_cgroup: true, ..options() };
+    let systemd = Options { driver: cofferdam_plan::Driver::Systemd, ..options() };
     assert_eq!(names(&systemd).last().unwrap(), "TimeoutStopUSec");
     let bad = json!({"annotations": {"org.systemd.property.OnFailure": "'x.service'"}});
     assert_eq!(

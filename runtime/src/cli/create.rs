@@ -88,7 +88,7 @@ pub fn options(context: &Context, said: &Words) -> Result<CreateOptions, Error> 
         no_pivot: said.on("no-pivot"),
         no_new_keyring: said.on("no-new-keyring"),
         preserve_fds: inherited,
-        systemd_cgroup: context.systemd_cgroup,
+        driver: context.driver,
         rootless: context.rootless,
         ..CreateOptions::default()
     })

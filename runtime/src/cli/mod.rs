@@ -25,7 +25,7 @@ mod table;
 mod update;
 mod words;
 
-use crate::container::{Rootless, Store};
+use crate::container::{Driver, Rootless, Store};
 use crate::error::{Error, message};
 use crate::log::{self, Format, Log};
 use crate::state::Root;
@@ -88,7 +88,11 @@ static GLOBAL: Grammar = Grammar {
         value("log-level", "", "error, warning, info or debug"),
         switch("debug", "", "log what is done and how long it takes"),
         switch("systemd-cgroup", "", "let systemd make cgroups: cgroupsPath is slice:prefix:name"),
-        value("cgroup-manager", "", "systemd or cgroupfs, as crun names the same"),
+        value(
+            "cgroup-manager",
+            "",
+            "systemd, cgroupfs or disabled: the last leaves containers in the caller's cgroup",
+        ),
         value("rootless", "", "forgive refused cgroups: true, false or auto"),
         switch("version", "v", "print the version"),
     ],
@@ -113,8 +117,8 @@ pub struct Context {
     root: Root,
     /// `--root` was given.
     explicit_root: bool,
-    /// `--systemd-cgroup`
-    pub systemd_cgroup: bool,
+    /// `--systemd-cgroup` and `--cgroup-manager`
+    pub driver: Driver,
     /// `--rootless`
     pub rootless: Rootless,
 }
@@ -125,15 +129,13 @@ impl Context {
             Some(path) => Root::new(explicit_root(path)?),
             None => default_root(),
         };
-        let manager = match said.text("cgroup-manager")? {
-            None => said.on("systemd-cgroup"),
-            Some("systemd") => true,
-            Some("cgroupfs") => said.on("systemd-cgroup"),
-            Some("disabled") => {
-                let text = "--cgroup-manager disabled is not supported: every container has a cgroup";
-                return Err(Error::Unsupported(text.into()));
-            }
-            Some(other) => return Err(Error::Usage(format!("invalid cgroup manager {other:?}"))),
+        let driver = match said.text("cgroup-manager")? {
+            // podman may pass both.
+            Some("disabled") => Driver::Disabled,
+            Some("systemd") => Driver::Systemd,
+            None | Some("cgroupfs") if said.on("systemd-cgroup") => Driver::Systemd,
+            None | Some("cgroupfs") => Driver::Fs,
+            Some(other) => return Err(Error::Usage(format!("invalid value {other:?} for --cgroup-manager"))),
         };
         let rootless = match said.text("rootless")? {
             None | Some("auto") => Rootless::Auto,
@@ -142,7 +144,7 @@ impl Context {
             Some(other) => return Err(Error::Usage(format!("invalid value {other:?} for --rootless"))),
         };
         let explicit_root = said.value("root").is_some();
-        Ok(Context { program, root, explicit_root, systemd_cgroup: manager, rootless })
+        Ok(Context { program, root, explicit_root, driver, rootless })
     }
 
     /// The containers.

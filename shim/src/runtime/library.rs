@@ -3,7 +3,7 @@
 use super::{Engine, Failure, Restore, Started, Stdio};
 use crate::options::{Options, ROOT};
 use cofferdam::{
-    container::{Container, CreateOptions, ExecOptions, Store},
+    container::{Container, CreateOptions, Driver, ExecOptions, Store},
     criu::{self, CgroupsMode, Images, RestoreOptions},
     error::{Error, Verb, message},
     features::Features,
@@ -17,7 +17,7 @@ use std::{fs::OpenOptions, os::fd::OwnedFd, path::Path};
 /// The library, and what the options tell it.
 pub struct Library {
     store: Store,
-    systemd_cgroup: bool,
+    driver: Driver,
     no_pivot: bool,
     no_new_keyring: bool,
 }
@@ -28,7 +28,7 @@ impl Library {
         let root = if options.root.is_empty() { ROOT } else { &options.root };
         Library {
             store: Store::new(Root::new(Path::new(root).join(namespace))),
-            systemd_cgroup,
+            driver: if systemd_cgroup { Driver::Systemd } else { Driver::Fs },
             no_pivot: options.no_pivot_root,
             no_new_keyring: options.no_new_keyring,
         }
@@ -48,7 +48,7 @@ impl Library {
             pid_file: Some(bundle.join("init.pid")),
             no_pivot: self.no_pivot,
             no_new_keyring: self.no_new_keyring,
-            systemd_cgroup: self.systemd_cgroup,
+            driver: self.driver,
             stdio: Some(files),
             ..CreateOptions::default()
         }

@@ -52,6 +52,9 @@ impl Context<'_> {
         let dirs = &self.placement.dirs;
         let path = match (dirs.last(), self.host.cgroup.unified()) {
             (Some(dir), _) if own => dir.path.clone(),
+            (None, Some(unified)) if own => {
+                format!("{}{}", unified.mount_point, unified.own_path.trim_end_matches('/'))
+            }
             (_, Some(unified)) => unified.mount_point.clone(),
             _ => "/sys/fs/cgroup".to_owned(),
         };
@@ -134,7 +137,9 @@ impl Context<'_> {
 
     fn cgroup1_bind(&self, draft: &mut Draft, path: String, hierarchy: &Hierarchy, parsed: &Parsed) -> Mount {
         let dir = self.placement.dirs.iter().find(|dir| dir.controllers == hierarchy.controllers);
-        let source = dir.map(|dir| dir.path.as_str()).unwrap_or_default();
+        let own = format!("{}{}", hierarchy.mount_point, hierarchy.own_path.trim_end_matches('/'));
+        // Without a driver there is none of the container's.
+        let source = dir.map_or(own.as_str(), |dir| dir.path.as_str());
         let mount = Mount {
             attributes: parsed.bind_attributes(self.has_locked_flags()),
             propagation: parsed.propagation.clone(),
@@ -144,7 +149,6 @@ impl Context<'_> {
             return Mount { source: self.host_path(draft, source, true), ..mount };
         }
         // Where a rootless caller may not make a cgroup, the container stays in the caller's own.
-        let own = format!("{}{}", hierarchy.mount_point, hierarchy.own_path.trim_end_matches('/'));
         let own = Mount { source: bind(&own, true), ..mount.clone() };
         Mount { source: bind(source, true), or_else: Some(Box::new(own)), ..mount }
     }
