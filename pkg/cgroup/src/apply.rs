@@ -127,14 +127,17 @@ fn one(path: &str, write: &Write) -> Result<(), CgroupError> {
     };
     match (result, &write.how) {
         (Err(error), How::IfPresent) if error.is(Errno::ENOENT) => Ok(()),
-        (Err(error), How::Else { file, value }) if error.is(Errno::ENOENT) => file::write(path, file, value),
+        (Err(error), How::Else { file, value }) if error.is(Errno::ENOENT) => {
+            file::write(path, file, value).map_err(|error| named(path, write, file, error))
+        }
         (Err(error), _) if error.is(Errno::EBUSY) && write.file == "memory.limit_in_bytes" => {
             Err(in_use(path, write).unwrap_or(error))
         }
         (Err(error), _) if error.is_gone() || error.is_permission() => {
-            Err(explain(path, write).unwrap_or(error))
+            Err(named(path, write, &write.file, explain(path, write).unwrap_or(error)))
         }
-        (result, _) => result,
+        (Err(error), _) => Err(named(path, write, &write.file, error)),
+        (Ok(()), _) => Ok(()),
     }
 }
 
@@ -164,6 +167,19 @@ fn explain(path: &str, write: &Write) -> Option<CgroupError> {
         _ => write.file.clone().into_owned(),
     };
     (!there).then(|| CgroupError::Unavailable { what, controller: write.controller.clone().into_owned() })
+}
+
+/// Names the property. Where the directory is gone, that is what is wrong and no property is.
+fn named(path: &str, write: &Write, file: &str, error: CgroupError) -> CgroupError {
+    let Some(property) = write.property() else { return error };
+    if !std::path::Path::new(path).is_dir() {
+        return error;
+    }
+    let source = match error.is(Errno::ENOENT) {
+        true => CgroupError::NoFile { file: file.to_owned(), source: Box::new(error) },
+        false => error,
+    };
+    CgroupError::Property { property, source: Box::new(source) }
 }
 
 fn in_use(path: &str, write: &Write) -> Option<CgroupError> {
@@ -209,6 +225,12 @@ mod tests {
         }
     }
 
+    /// An error and its cause.
+    fn two(error: &CgroupError) -> String {
+        let source = std::error::Error::source(error).unwrap();
+        format!("{error}: {source}")
+    }
+
     #[test]
     fn a_missing_file_has_a_stand_in() {
         let fake = Fake::new("else", &[("io.weight", "")]);
@@ -223,7 +245,32 @@ mod tests {
         writes(&fake.cgroup, &[Write::new("memory", "memory.swap.max", "max").how(How::IfPresent)], false)
             .unwrap();
         let error = writes(&fake.cgroup, &[Write::new("memory", "memory.max", 5)], false).unwrap_err();
-        assert!(error.to_string().ends_with("/memory.max") && error.is(Errno::ENOENT), "{error}");
+        assert_eq!(two(&error), "config.json /linux/resources/memory/limit: this kernel has no memory.max");
+        assert!(error.is(Errno::ENOENT));
+    }
+
+    #[test]
+    fn a_property_without_a_file_is_named() {
+        let fake = Fake::new("missing", &[]);
+        for (resources, want) in [
+            (r#"{"blockIO":{"weight":500}}"#, "blockIO/weight: this kernel has no io.weight"),
+            (
+                r#"{"hugepageLimits":[{"pageSize":"2MB","limit":1}]}"#,
+                "hugepageLimits: this kernel has no hugetlb.2MB.max",
+            ),
+            (r#"{"rdma":{"mlx":{"hcaHandles":1}}}"#, "rdma: this kernel has no rdma.max"),
+            (r#"{"cpu":{"idle":1}}"#, "cpu/idle: this kernel has no cpu.idle"),
+            (r#"{"cpu":{"burst":1}}"#, "cpu/burst: this kernel has no cpu.max.burst"),
+        ] {
+            let layout = crate::Layout::V2(crate::Unified {
+                mount_point: "/sys/fs/cgroup".into(),
+                own_path: "/".into(),
+            });
+            let resources = serde_json::from_str(resources).unwrap();
+            let settings = crate::translate(&resources, &layout, crate::Driver::Fs, false).unwrap();
+            let error = fake.cgroup.apply(&settings).unwrap_err();
+            assert_eq!(two(&error), format!("config.json /linux/resources/{want}"));
+        }
     }
 
     #[test]
@@ -263,7 +310,10 @@ mod tests {
             "unified resource \"hugetlb.2MB.max\" can't be set: controller \"hugetlb\" not available"
         );
         let error = writes(&fake.cgroup, &[Write::new("pids", "pids.max", 5)], false).unwrap_err();
-        assert_eq!(error.to_string(), "pids.max can't be set: controller \"pids\" not available");
+        assert_eq!(
+            two(&error),
+            "config.json /linux/resources/pids/limit: pids.max can't be set: controller \"pids\" not available"
+        );
         let error = writes(&fake.cgroup, &[write("memory.nonsense", "memory")], false).unwrap_err();
         assert!(error.to_string().starts_with("cgroup: open "), "{error}");
     }

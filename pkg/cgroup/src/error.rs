@@ -104,6 +104,22 @@ pub enum CgroupError {
         /// The first part of its name.
         controller: String,
     },
+    /// A limit could not be set.
+    #[error("config.json /linux/resources/{property}")]
+    Property {
+        /// Which one, below `/linux/resources`.
+        property: &'static str,
+        /// Why.
+        source: Box<CgroupError>,
+    },
+    /// The kernel has no file for a limit, or not on this machine.
+    #[error("this kernel has no {file}")]
+    NoFile {
+        /// The name of the file.
+        file: String,
+        /// What the kernel said.
+        source: Box<CgroupError>,
+    },
     /// The kernel rejected the device filter.
     #[error("device filter of {path}: {action}")]
     DeviceFilter {
@@ -175,6 +191,7 @@ impl CgroupError {
             CgroupError::Io { source, .. } | CgroupError::DeviceFilter { source, .. } => {
                 source.raw_os_error()
             }
+            CgroupError::Property { source, .. } | CgroupError::NoFile { source, .. } => source.errno(),
             _ => None,
         }
     }

@@ -72,6 +72,43 @@ impl Write {
         Write { controller: controller.into(), file: file.into(), value: value.to_string(), how: How::Must }
     }
 
+    /// The property of `linux.resources` that the file stands for, for messages; none for the keys of `unified`.
+    pub(crate) fn property(&self) -> Option<&'static str> {
+        if self.how == How::Unified {
+            return None;
+        }
+        Some(match self.file.as_ref() {
+            "memory.limit_in_bytes" | "memory.max" => "memory/limit",
+            "memory.memsw.limit_in_bytes" | "memory.swap.max" => "memory/swap",
+            "memory.soft_limit_in_bytes" | "memory.low" => "memory/reservation",
+            "memory.oom_control" => "memory/disableOOMKiller",
+            "memory.swappiness" => "memory/swappiness",
+            "cpu.shares" | "cpu.weight" => "cpu/shares",
+            "cpu.cfs_quota_us" | "cpu.max" => "cpu/quota",
+            "cpu.cfs_period_us" => "cpu/period",
+            "cpu.cfs_burst_us" | "cpu.max.burst" => "cpu/burst",
+            "cpu.idle" => "cpu/idle",
+            "cpu.rt_runtime_us" => "cpu/realtimeRuntime",
+            "cpu.rt_period_us" => "cpu/realtimePeriod",
+            "cpuset.cpus" => "cpu/cpus",
+            "cpuset.mems" => "cpu/mems",
+            "pids.max" => "pids/limit",
+            "blkio.bfq.weight" | "io.bfq.weight" => "blockIO/weight",
+            "blkio.leaf_weight" => "blockIO/leafWeight",
+            "blkio.bfq.weight_device" | "blkio.leaf_weight_device" => "blockIO/weightDevice",
+            "blkio.throttle.read_bps_device" => "blockIO/throttleReadBpsDevice",
+            "blkio.throttle.write_bps_device" => "blockIO/throttleWriteBpsDevice",
+            "blkio.throttle.read_iops_device" => "blockIO/throttleReadIOPSDevice",
+            "blkio.throttle.write_iops_device" => "blockIO/throttleWriteIOPSDevice",
+            "io.max" => "blockIO",
+            "net_cls.classid" => "network/classID",
+            "net_prio.ifpriomap" => "network/priorities",
+            "rdma.max" => "rdma",
+            file if file.starts_with("hugetlb.") => "hugepageLimits",
+            _ => return None,
+        })
+    }
+
     pub(crate) fn how(mut self, how: How) -> Self {
         self.how = how;
         self
