@@ -36,7 +36,7 @@ struct Data {
     pids: Pids,
     blkio: Blkio,
     hugetlb: BTreeMap<String, Hugetlb>,
-    intel_rdt: BTreeMap<String, ()>,
+    intel_rdt: IntelRdt,
     /// runc fills this for networks of libcontainer's own alone, which config.json cannot ask for.
     network_interfaces: Option<()>,
 }
@@ -212,6 +212,62 @@ struct Hugetlb {
     failcnt: u64,
 }
 
+#[derive(Debug, Default, Serialize)]
+struct IntelRdt {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    l3_cache_info: Option<L3CacheInfo>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    l3_cache_schema_root: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    l3_cache_schema: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mem_bw_info: Option<MemBwInfo>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mem_bw_schema_root: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mem_bw_schema: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mbm_stats: Option<Vec<MbmStats>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cmt_stats: Option<Vec<CmtStats>>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct L3CacheInfo {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    cbm_mask: String,
+    #[serde(skip_serializing_if = "zero")]
+    min_cbm_bits: u64,
+    #[serde(skip_serializing_if = "zero")]
+    num_closids: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct MemBwInfo {
+    #[serde(skip_serializing_if = "zero")]
+    bandwidth_gran: u64,
+    #[serde(skip_serializing_if = "zero")]
+    delay_linear: u64,
+    #[serde(skip_serializing_if = "zero")]
+    min_bandwidth: u64,
+    #[serde(skip_serializing_if = "zero")]
+    num_closids: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct MbmStats {
+    #[serde(skip_serializing_if = "zero")]
+    mbm_total_bytes: u64,
+    #[serde(skip_serializing_if = "zero")]
+    mbm_local_bytes: u64,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct CmtStats {
+    #[serde(skip_serializing_if = "zero")]
+    llc_occupancy: u64,
+}
+
 impl Data {
     fn of(stats: &Stats) -> Data {
         let hugetlb = stats.hugetlb.iter().map(|(size, pages)| {
@@ -224,7 +280,8 @@ impl Data {
             pids: stats.pids.as_ref().map(Pids::of).unwrap_or_default(),
             blkio: stats.io.as_ref().map(Blkio::of).unwrap_or_default(),
             hugetlb: hugetlb.collect(),
-            ..Data::default()
+            intel_rdt: stats.intel_rdt.as_ref().map(IntelRdt::of).unwrap_or_default(),
+            network_interfaces: None,
         }
     }
 }
@@ -341,6 +398,40 @@ impl Blkio {
     }
 }
 
+impl IntelRdt {
+    fn of(rdt: &stats::IntelRdt) -> IntelRdt {
+        let (l3, bandwidth) = (rdt.l3.as_ref(), rdt.memory_bandwidth.as_ref());
+        let counts = |counts: &Vec<stats::BandwidthCount>| {
+            let count = |count: &stats::BandwidthCount| MbmStats {
+                mbm_total_bytes: count.total,
+                mbm_local_bytes: count.local,
+            };
+            counts.iter().map(count).collect()
+        };
+        let occupancy =
+            |caches: &Vec<u64>| caches.iter().map(|&llc_occupancy| CmtStats { llc_occupancy }).collect();
+        IntelRdt {
+            l3_cache_info: l3.map(|l3| L3CacheInfo {
+                cbm_mask: l3.cbm_mask.clone(),
+                min_cbm_bits: l3.min_cbm_bits,
+                num_closids: l3.num_closids,
+            }),
+            l3_cache_schema_root: l3.map(|l3| l3.schema_root.clone()).unwrap_or_default(),
+            l3_cache_schema: l3.map(|l3| l3.schema.clone()).unwrap_or_default(),
+            mem_bw_info: bandwidth.map(|bandwidth| MemBwInfo {
+                bandwidth_gran: bandwidth.bandwidth_gran,
+                delay_linear: bandwidth.delay_linear,
+                min_bandwidth: bandwidth.min_bandwidth,
+                num_closids: bandwidth.num_closids,
+            }),
+            mem_bw_schema_root: bandwidth.map(|one| one.schema_root.clone()).unwrap_or_default(),
+            mem_bw_schema: bandwidth.map(|one| one.schema.clone()).unwrap_or_default(),
+            mbm_stats: rdt.bandwidth_counts.as_ref().map(counts),
+            cmt_stats: rdt.occupancy.as_ref().map(occupancy),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,6 +492,40 @@ mod tests {
             assert_eq!(data.pointer(pointer), Some(&want), "{pointer}");
         }
         assert!(data["cpu"].get("psi").is_none());
+    }
+
+    #[test]
+    fn caches_and_bandwidth_have_runcs_shape() {
+        let rdt = stats::IntelRdt {
+            l3: Some(stats::L3Cache {
+                cbm_mask: "fffff".into(),
+                min_cbm_bits: 1,
+                num_closids: 16,
+                schema_root: "L3:0=fffff".into(),
+                schema: "L3:0=f".into(),
+            }),
+            memory_bandwidth: Some(stats::MemoryBandwidth {
+                bandwidth_gran: 10,
+                min_bandwidth: 10,
+                num_closids: 8,
+                schema: "MB:0=20".into(),
+                ..Default::default()
+            }),
+            bandwidth_counts: Some(vec![stats::BandwidthCount { total: 9, local: 0 }]),
+            occupancy: Some(vec![4096]),
+        };
+        let stats = Stats { intel_rdt: Some(rdt), ..Stats::default() };
+        let value = serde_json::to_value(Event::stats("web", &stats)).unwrap();
+        let want = serde_json::json!({
+            "l3_cache_info": {"cbm_mask": "fffff", "min_cbm_bits": 1, "num_closids": 16},
+            "l3_cache_schema_root": "L3:0=fffff",
+            "l3_cache_schema": "L3:0=f",
+            "mem_bw_info": {"bandwidth_gran": 10, "min_bandwidth": 10, "num_closids": 8},
+            "mem_bw_schema": "MB:0=20",
+            "mbm_stats": [{"mbm_total_bytes": 9}],
+            "cmt_stats": [{"llc_occupancy": 4096}]
+        });
+        assert_eq!(value["data"]["intel_rdt"], want);
     }
 
     #[test]

@@ -27,7 +27,13 @@ pub static GRAMMAR: Grammar = Grammar {
 
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     let container = context.store().load(said.argument(0)?)?;
-    let interval = said.text("interval")?.map_or(Ok(Duration::from_secs(5)), words::duration)?;
+    let interval = match said.text("interval")? {
+        None => Duration::from_secs(5),
+        // Go's flags take a nothing without its unit.
+        Some("0") => Duration::ZERO,
+        Some(text) => words::duration(text)
+            .map_err(|error| Error::Usage(format!("invalid value for --interval: {error}")))?,
+    };
     if interval.is_zero() {
         return Err(Error::usage("duration interval must be greater than 0"));
     }

@@ -9,6 +9,7 @@
 //! burst, rdma or misc.
 
 mod parse;
+mod resctrl;
 mod v1;
 mod v2;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::cgroup::Cgroup;
 use crate::error::CgroupError;
 use crate::layout::Version;
+pub use resctrl::{BandwidthCount, IntelRdt, L3Cache, MemoryBandwidth};
 
 /// Figures of all controllers of a container. Times are in nanoseconds, sizes in bytes; [`u64::MAX`] is no limit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub struct Stats {
     pub rdma: Option<Rdma>,
     /// The misc controller's resources by name; v2 only.
     pub misc: BTreeMap<String, Misc>,
+    /// Caches and memory bandwidth, where config.json has `linux.intelRdt`.
+    pub intel_rdt: Option<IntelRdt>,
 }
 
 /// CPU time.
@@ -315,14 +319,21 @@ impl Cgroup {
     ///
     /// When the cgroup is gone, or a file is not as the kernel documents it.
     pub fn stats(&self) -> Result<Stats, CgroupError> {
+        if self.dirs.is_empty() {
+            return Err(CgroupError::NotConfigured { what: "read statistics" });
+        }
         if !self.exists() {
             let source = std::io::Error::from_raw_os_error(nix::errno::Errno::ENOENT as i32);
             return Err(CgroupError::io("read statistics of", self.main_path(), source));
         }
-        match self.version {
+        let mut stats = match self.version {
             Version::V2 => v2::read(self.main_path()),
             _ => v1::read(self),
+        }?;
+        if let Some(group) = &self.resctrl {
+            stats.intel_rdt = Some(resctrl::read(group, &crate::resctrl::root()?)?);
         }
+        Ok(stats)
     }
 }
 
