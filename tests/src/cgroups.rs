@@ -66,7 +66,7 @@ pub const TESTS: &[Test] = &[
     test!(host_cgroups_are_untouched),
 ];
 
-fn limited(t: &T, resources: Value) -> Container<'_> {
+pub(crate) fn limited(t: &T, resources: Value) -> Container<'_> {
     let bundle = t.bundle().args(&["sleep", "1000"]).with(json!({"linux": {"resources": resources}}));
     let container = t.container(&bundle);
     container.launch();
@@ -74,7 +74,7 @@ fn limited(t: &T, resources: Value) -> Container<'_> {
 }
 
 /// A file of v1 or v2 and its value.
-fn assert_value(t: &T, container: &Container, v1: (&str, &str, &str), v2: (&str, &str)) {
+pub(crate) fn assert_value(t: &T, container: &Container, v1: (&str, &str, &str), v2: (&str, &str)) {
     let (controller, file, want) = if t.host.cgroup_v2 { ("", v2.0, v2.1) } else { v1 };
     if !file.is_empty() {
         assert_eq!(container.cgroup_value(controller, file), want, "{file}");

@@ -49,6 +49,16 @@ pub const TESTS: &[Test] = &[
     test!(monotonic_time_goes_on).needs(&[Need::Criu, Need::Namespace("time")]),
     test!(the_configuration_file_is_the_annotations).needs(&[Need::Criu]),
     test!(memory_can_be_saved_beforehand).needs(&[Need::Criu]),
+    test!(memory_goes_to_a_page_server).needs(&[Need::Criu]),
+    test!(pages_are_moved_when_they_are_asked_for).needs(&[Need::Criu]),
+    test!(open_connections_go_on_where_asked).needs(&[Need::Criu]),
+    test!(file_locks_are_kept_where_asked).needs(&[Need::Criu]),
+    test!(a_file_without_its_name_is_kept_where_asked).needs(&[Need::Criu]),
+    test!(a_user_namespace_comes_back).needs(&[Need::Criu]),
+    test!(a_session_from_outside_is_taken_where_asked).needs(&[Need::Criu]),
+    test!(an_apparmor_profile_comes_back).needs(&[Need::Criu, Need::AppArmor]),
+    test!(cgroups_are_left_alone_where_asked).needs(&[Need::Criu, Need::CgroupFs]),
+    test!(a_user_cannot_save).needs(&[Need::Criu]),
     test!(what_cannot_be_saved_goes_on).needs(&[Need::Criu]),
     test!(a_restore_without_images_leaves_nothing).by_driver().needs(&[Need::Criu]),
     test!(a_restore_of_damaged_images_leaves_nothing).needs(&[Need::Criu]),
@@ -532,6 +542,222 @@ fn memory_can_be_saved_beforehand(t: &T) {
     save(&container, &after, &["--parent-path", "../before"]).run().ok();
     assert!(t.path("after/parent").is_symlink());
     quietly(restore(&container, &after, &[])).ok();
+    counts_beyond(t, &container, count(&container));
+    container.force_delete();
+}
+
+/// A criu that runs beside the calls, until it ends or this goes.
+struct Beside(std::process::Child);
+
+impl Beside {
+    fn start(t: &T, words: &[&str]) -> Beside {
+        let criu =
+            crate::harness::host::criu_folder().map_or_else(|| "criu".into(), |folder| folder.join("criu"));
+        let log = File::create(t.path("beside.log")).expect("a log");
+        let mut command = std::process::Command::new(criu);
+        command
+            .args(words)
+            .stdin(std::process::Stdio::null())
+            .stderr(log.try_clone().expect("a log"))
+            .stdout(log);
+        Beside(command.spawn().expect("start criu"))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port of this machine that nobody uses at the moment.
+fn free_port() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port().to_string()
+}
+
+/// Whether somebody listens, without a connection that would be taken for the one that is awaited.
+fn is_listening(port: &str) -> bool {
+    let port: u16 = port.parse().expect("a port");
+    let wanted = format!(":{port:04X} 00000000:0000 0A ");
+    let table = fs::read_to_string("/proc/net/tcp").expect("/proc/net/tcp");
+    table.lines().any(|line| line.contains(&wanted))
+}
+
+fn memory_goes_to_a_page_server(t: &T) {
+    let container = running(t, COUNT, json!({}));
+    counts_beyond(t, &container, 2);
+    let (path, port) = (images(t, "images"), free_port());
+    t.make_dir("images");
+    let words = ["page-server", "--images-dir", &path, "--address", "127.0.0.1", "--port", &port, "-v4"];
+    let server = Beside::start(t, &words);
+    assert!(procs::wait_until(t.seconds(10), || is_listening(&port)), "no page server");
+    save(&container, &path, &["--page-server", &format!("127.0.0.1:{port}")]).run().ok();
+    drop(server);
+    let stood = count(&container);
+    let pages = fs::read_dir(&path).expect("images").flatten();
+    let pages = pages.filter(|entry| entry.file_name().to_string_lossy().starts_with("pages-"));
+    assert!(pages.count() > 0, "the server has got no pages");
+    quietly(restore(&container, &path, &[])).ok();
+    counts_beyond(t, &container, stood);
+    container.force_delete();
+}
+
+fn pages_are_moved_when_they_are_asked_for(t: &T) {
+    let container = running(t, COUNT, json!({}));
+    counts_beyond(t, &container, 2);
+    let (path, port, ready) = (images(t, "images"), free_port(), t.path("ready"));
+    let server = format!("127.0.0.1:{port}");
+    let flags =
+        ["--lazy-pages", "--page-server", &server, "--status-fd", "5", "--manage-cgroups-mode", "ignore"];
+    let source = save(&container, &path, &flags).after(&format!("exec 5>{}", ready.display())).spawn();
+    let told = || fs::metadata(&ready).is_ok_and(|metadata| metadata.len() > 0);
+    assert!(procs::wait_until(t.seconds(20), told), "nothing was told by --status-fd");
+    assert_eq!(fs::read(&ready).expect("what was told"), [0]);
+    let words =
+        ["lazy-pages", "--page-server", "--address", "127.0.0.1", "--port", &port, "-D", &path, "-v4"];
+    let mut pages = Beside::start(t, &words);
+    let socket = t.path("images/lazy-pages.socket");
+    assert!(procs::wait_until(t.seconds(10), || socket.exists()), "no lazy-pages.socket");
+    let mut other = t.container(&container.bundle);
+    other.bundle = container.bundle.clone();
+    other.bundle.set(json!({"linux": {"cgroupsPath": other.cgroup}}));
+    let stood = count(&container);
+    quietly(restore(
+        &other,
+        &path,
+        &["--lazy-pages", "--work-path", &path, "--manage-cgroups-mode", "ignore"],
+    ))
+    .ok();
+    counts_beyond(t, &other, stood);
+    source.wait().ok();
+    assert!(procs::wait_until(t.seconds(20), || pages.0.try_wait().is_ok_and(|ended| ended.is_some())));
+    other.force_delete();
+    assert!(!container.exists());
+}
+
+/// Saves without a flag, which must fail and change nothing, then with it; and restores.
+#[track_caller]
+fn only_with(t: &T, container: &Container, flag: &str, kept: &[&str]) {
+    save(container, &images(t, "without"), &[]).run().fails();
+    assert_eq!(container.status(), "running", "a save that fails changes nothing");
+    let path = images(t, "with");
+    save(container, &path, &[flag]).run().ok();
+    quietly(restore(container, &path, kept)).ok();
+}
+
+fn open_connections_go_on_where_asked(t: &T) {
+    let script = "nc -lk -p 7 -e cat & sleep 0.3
+        while :; do echo x; sleep 0.1; done | nc 127.0.0.1 7 > /got";
+    let container = running(t, script, json!({}));
+    let got = || fs::metadata(container.bundle.file("/got")).map_or(0, |metadata| metadata.len());
+    assert!(procs::wait_until(t.seconds(10), || got() > 4), "no connection");
+    only_with(t, &container, "--tcp-established", &["--tcp-established"]);
+    let stood = got();
+    assert!(procs::wait_until(t.seconds(10), || got() > stood + 4), "stands at {stood}");
+    container.force_delete();
+}
+
+fn file_locks_are_kept_where_asked(t: &T) {
+    let script = format!("echo > /lock; exec 9</lock; flock 9; {COUNT}");
+    let container = running(t, &script, json!({}));
+    counts_beyond(t, &container, 0);
+    only_with(t, &container, "--file-locks", &["--file-locks"]);
+    let out = container.exec(&["flock", "-n", "/lock", "true"]);
+    assert_eq!(out.code, Some(1), "the lock is free: {out:?}");
+    container.force_delete();
+}
+
+fn a_file_without_its_name_is_kept_where_asked(t: &T) {
+    let script = format!("echo text > /a; ln /a /b; exec 9</a; rm /a; {COUNT}");
+    let container = running(t, &script, json!({}));
+    counts_beyond(t, &container, 0);
+    only_with(t, &container, "--link-remap", &[]);
+    assert_eq!(container.exec_sh("cat /proc/1/fd/9"), "text\n");
+    container.force_delete();
+}
+
+fn a_user_namespace_comes_back(t: &T) {
+    let mut bundle = quiet(t, COUNT);
+    bundle.user_namespace();
+    let container = started(t.container(&bundle));
+    counts_beyond(t, &container, 2);
+    let map = fs::read_to_string(format!("/proc/{}/uid_map", container.pid())).expect("uid_map");
+    let out = save(&container, &images(t, "images"), &[]).run();
+    if out.code != Some(0) {
+        assert_eq!(container.status(), "running", "a save that fails changes nothing");
+        counts_beyond(t, &container, count(&container));
+        container.force_delete();
+        t.skip(&format!("criu does not save this user namespace: {}", out.message()));
+    }
+    let stood = count(&container);
+    quietly(restore(&container, &images(t, "images"), &[])).ok();
+    counts_beyond(t, &container, stood);
+    assert_eq!(fs::read_to_string(format!("/proc/{}/uid_map", container.pid())).expect("uid_map"), map);
+    assert_eq!(container.exec_sh("id -u"), "0\n");
+    container.force_delete();
+}
+
+fn a_session_from_outside_is_taken_where_asked(t: &T) {
+    // Without a pid namespace of its own the first process is in a session of the container, but its terminal is not.
+    let container = running(t, COUNT, json!({}));
+    counts_beyond(t, &container, 0);
+    let path = images(t, "images");
+    save(&container, &path, &["--shell-job", "--ext-unix-sk"]).run().ok();
+    let stood = count(&container);
+    quietly(restore(&container, &path, &["--shell-job", "--ext-unix-sk"])).ok();
+    counts_beyond(t, &container, stood);
+    container.force_delete();
+}
+
+fn an_apparmor_profile_comes_back(t: &T) {
+    let label = |container: &Container| {
+        fs::read_to_string(format!("/proc/{}/attr/apparmor/current", container.pid())).expect("a label")
+    };
+    let profiles = fs::read_to_string("/sys/kernel/security/apparmor/profiles").unwrap_or_default();
+    let Some(profile) = profiles.lines().find_map(|line| line.strip_suffix(" (enforce)")) else {
+        t.skip("no AppArmor profile is loaded")
+    };
+    if !profiles.contains("docker-default (enforce)") {
+        t.skip(&format!("no profile for containers is loaded, only such as {profile}"));
+    }
+    let container = running(t, COUNT, json!({"process": {"apparmorProfile": "docker-default"}}));
+    counts_beyond(t, &container, 2);
+    assert_eq!(label(&container), "docker-default (enforce)\n");
+    there_and_back(t, &container);
+    assert_eq!(label(&container), "docker-default (enforce)\n");
+    counts_beyond(t, &container, count(&container));
+    container.force_delete();
+}
+
+fn cgroups_are_left_alone_where_asked(t: &T) {
+    let container = running(t, COUNT, json!({}));
+    counts_beyond(t, &container, 0);
+    for mode in ["ignore", "soft", "full", "strict"] {
+        let path = images(t, mode);
+        save(&container, &path, &["--manage-cgroups-mode", mode]).run().ok();
+        let stood = count(&container);
+        // strict wants what it has saved to be there, which the runtime has removed.
+        let back = if mode == "strict" { "soft" } else { mode };
+        quietly(restore(&container, &path, &["--manage-cgroups-mode", back])).ok();
+        counts_beyond(t, &container, stood);
+        let controller = if t.host.cgroup_v2 { "" } else { "pids" };
+        assert!(container.cgroup_dir(controller).ends_with(&container.id), "{mode}");
+    }
+    container.force_delete();
+}
+
+fn a_user_cannot_save(t: &T) {
+    t.as_user("");
+    let mut bundle = quiet(t, COUNT);
+    bundle.rootless();
+    let container = t.container(&bundle);
+    quietly(container.make(&["run", "--detach"])).ok();
+    counts_beyond(t, &container, 0);
+    let out = save(&container, &images(t, "images"), &[]).run().fails();
+    assert!(!out.message().is_empty());
+    assert_eq!(container.status(), "running");
     counts_beyond(t, &container, count(&container));
     container.force_delete();
 }

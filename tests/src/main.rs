@@ -5,6 +5,7 @@
 //! it. `--help` says how to call it.
 #![forbid(unsafe_code)]
 
+mod callers;
 mod capabilities;
 mod cgroups;
 mod checkpoint;
@@ -16,7 +17,9 @@ mod cve;
 mod descriptors;
 mod devices;
 mod errors;
+mod events;
 mod exec;
+mod features;
 mod harness;
 mod hooks;
 mod idmap;
@@ -29,6 +32,7 @@ mod mounts;
 mod namespaces;
 mod netdevices;
 mod process;
+mod resources;
 mod rootfs;
 mod rootless;
 mod seccomp;
@@ -60,6 +64,9 @@ const SUBJECTS: &[&[Test]] = &[
     console::TESTS,
     descriptors::TESTS,
     cli::TESTS,
+    callers::TESTS,
+    events::TESTS,
+    features::TESTS,
     idmap::TESTS,
     rootless::TESTS,
     errors::TESTS,
@@ -68,7 +75,7 @@ const SUBJECTS: &[&[Test]] = &[
 ];
 
 /// Subjects of which everything goes another way with each cgroup driver.
-const BY_DRIVER: &[&[Test]] = &[devices::TESTS, cgroups::TESTS, crash::TESTS];
+const BY_DRIVER: &[&[Test]] = &[devices::TESTS, cgroups::TESTS, resources::TESTS, crash::TESTS];
 
 /// Every test.
 fn all() -> Vec<Test> {
