@@ -17,6 +17,8 @@ fn main() {
         "see" => println!("{}", see()),
         "rewrite" => rewrite(seconds(words.next())),
         "steal" => steal(&words.next().unwrap_or_default(), seconds(words.next())),
+        "lock" => lock(&words.next().unwrap_or_default()),
+        "try-lock" => try_lock(&words.next().unwrap_or_default()),
         "notify" => notify(&words.next().unwrap_or_default()),
         _ => {
             eprintln!("{verb}: what is that?");
@@ -27,6 +29,22 @@ fn main() {
 
 fn seconds(word: Option<String>) -> Duration {
     Duration::from_secs(word.and_then(|word| word.parse().ok()).unwrap_or(0))
+}
+
+/// Locks a file (flock(2)) for as long as it is let.
+fn lock(path: &str) {
+    let file = fs::File::open(path).expect("open");
+    file.lock().expect("flock");
+    loop {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Ends with 1 if somebody else has locked the file.
+fn try_lock(path: &str) {
+    if fs::File::open(path).expect("open").try_lock().is_err() {
+        std::process::exit(1);
+    }
 }
 
 /// The other processes that are to be seen.
