@@ -3,6 +3,7 @@
 use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::format;
 use cofferdam_step::{Attempt, Namespace, Namespaces, ReportKind, Slot, TimeOffset};
+use cofferdam_sys::proc::Proc;
 use cofferdam_sys::{Errno, cred, process};
 
 /// Makes this process one that nobody in the container may trace, read or take descriptors from until its last execve
@@ -52,13 +53,17 @@ impl Init {
     pub(crate) fn join_process(&mut self, pidfd: Slot, namespaces: Namespaces) -> Outcome {
         let pidfd = self.slot(pidfd)?;
         hide_from_ptrace();
+        // `mounts add` stays in its pid namespace. Where a filter around us refuses fsopen, the container's own /proc would be all
+        // there is to open later, and that one does not know us: the host's is kept.
+        // Test: live, with fsopen failing (hack/test fallbacks)
+        let proc = if namespaces.contains(Namespace::Pid) { None } else { Proc::open().ok() };
         process::setns(&pidfd, namespaces.0).at(Attempt::Setns)?;
         if namespaces.contains(Namespace::User) {
             become_root()?;
         }
         // What was opened on the host's side of the mount namespace is of no more use.
         self.root = None;
-        self.proc = None;
+        self.proc = proc;
         Ok(())
     }
 
