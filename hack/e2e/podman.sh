@@ -16,6 +16,7 @@ prepare() {
 runtime = "tested"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+runtime_supports_nocgroup = ["tested"]
 [engine.runtimes]
 tested = ["$RUNTIME"]
 [containers]
@@ -105,6 +106,43 @@ step_init_and_healthcheck() {
   exits 1 podman healthcheck run e2e
   podman exec e2e touch /tmp/well
   exits 0 podman healthcheck run e2e
+}
+
+step_without_a_cgroup() {
+  "$RUNTIME" --help | grep -q -- --cgroup-manager || skip "the runtime has no --cgroup-manager"
+  same "$(cat /proc/self/cgroup)" "$(podman run --rm --cgroups=disabled --cgroupns=host busybox cat /proc/self/cgroup)"
+  exits 126 podman run --rm --cgroups=disabled --read-only busybox /etc/passwd
+}
+
+# An ordinary user with ids of its own, and podman as that user calls it: no cgroups, no privileges.
+as_user() {
+  setpriv --reuid 7070 --regid 7070 --init-groups env -i PATH="$PATH" HOME=/home/walker XDG_RUNTIME_DIR=/run/walker \
+    PODMAN_IGNORE_CGROUPSV1_WARNING=1 CONTAINERS_CONF="$W/user/containers.conf" CONTAINERS_STORAGE_CONF="$W/user/storage.conf" podman "$@"
+}
+make_user() {
+  [ ! -e "$W/user/ready" ] || return 0
+  useradd -m -u 7070 walker
+  grep -q ^walker: /etc/subuid || echo walker:200000:65536 | tee -a /etc/subgid >>/etc/subuid
+  install -d -o 7070 -m 700 /run/walker
+  install -d -o 7070 "$W/user"
+  chmod 755 "$TESTBED" "$W"
+  install -m 755 "$RUNTIME" "$W/user/runtime"
+  install -m 644 "$TESTBED_IMAGE" "$W/user/image.tar"
+  sed "s,$RUNTIME,$W/user/runtime," "$CONTAINERS_CONF" >"$W/user/containers.conf"
+  printf '[storage]\ndriver = "vfs"\ngraphroot = "%s/user/graph"\nrunroot = "/run/walker/containers"\n' "$W" >"$W/user/storage.conf"
+  as_user load -q -i "$W/user/image.tar" >/dev/null
+  touch "$W/user/ready"
+}
+step_an_ordinary_user() { # limit 180
+  [ ! -d /run/systemd/system ] || skip "a user without a session of systemd's"
+  make_user
+  has "$(as_user run --rm busybox cat /proc/self/uid_map | xargs)" "0 7070 1 1 "
+  exits 7 as_user run --rm busybox sh -c 'exit 7'
+  same piped "$(echo piped | as_user run --rm -i busybox cat)"
+  has "$(as_user run --rm --userns keep-id busybox id)" "uid=7070"
+  as_user run -d --name user busybox sleep 100
+  same hello "$(as_user exec user echo hello)"
+  as_user rm -f -t 0 user
 }
 
 counted() { podman exec e2e cat /dev/shm/count; }
