@@ -305,7 +305,9 @@ fn a_limit_that_fails_leaves_nothing_behind() {
     let ground = ground!("rollback");
     // Valid for us, but no such CPU.
     let error = ground.prepare_error("c1", &ground.settings(r#"{"cpu":{"cpus":"4000"}}"#));
-    assert!(error.to_string().contains("cpuset.cpus"), "{error}");
+    assert_eq!(error.to_string(), "config.json /linux/resources/cpu/cpus");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("cpuset.cpus"), "{cause}");
     ground.assert_gone("c1");
     for dir in ground.place("c1").dirs {
         let parent = dir.path.rsplit_once('/').unwrap().0;
