@@ -12,6 +12,7 @@ pub const TESTS: &[Test] = &[
     test!(a_user_with_ambient_capabilities_keeps_them),
     test!(an_exec_has_the_containers_capabilities),
     test!(an_exec_may_have_more),
+    test!(an_exec_s_more_leaves_the_other_sets),
     test!(an_exec_as_a_user_has_none),
     test!(a_missing_capability_is_missing),
     test!(a_bounding_set_holds_back_setuid_root),
@@ -101,6 +102,28 @@ fn an_exec_may_have_more(t: &T) {
     assert_eq!(seen[0], 0, "inheritable");
     assert_eq!(seen[1..4], [KILL | CHROOT; 3]);
     assert_eq!(seen[4], 0, "ambient");
+    container.force_delete();
+}
+
+fn an_exec_s_more_leaves_the_other_sets(t: &T) {
+    let bundle = t.bundle().args(&["sleep", "1000"]).with(json!({"process": {
+        "noNewPrivileges": true,
+        "capabilities": {
+            "bounding": ["CAP_KILL", "CAP_CHOWN", "CAP_SYS_CHROOT"],
+            "permitted": ["CAP_KILL", "CAP_CHOWN"],
+            "effective": [],
+            "inheritable": ["CAP_CHOWN"],
+            "ambient": ["CAP_CHOWN"]
+        }
+    }}));
+    let container = t.container(&bundle);
+    container.launch();
+    let seen = of_exec(&container.exec_sh("grep ^Cap /proc/self/status"));
+    let bounding = KILL | CHOWN | CHROOT;
+    assert_eq!(seen, [CHOWN, KILL | CHOWN, KILL | CHOWN, bounding, CHOWN]);
+    let out =
+        container.exec_with(&["--cap", "CAP_SYS_CHROOT"], &["grep", "^Cap", "/proc/self/status"]).run().ok();
+    assert_eq!(of_exec(&out.stdout), [CHOWN, bounding, bounding, bounding, CHOWN]);
     container.force_delete();
 }
 

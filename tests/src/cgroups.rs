@@ -32,6 +32,7 @@ pub const TESTS: &[Test] = &[
     test!(an_unlimited_pids_limit).needs(&[Need::Controller("pids")]),
     test!(throttled_devices).needs(&[Need::File("/dev/vda")]),
     test!(unified_values).needs(&[Need::CgroupV2, Need::Controller("memory")]),
+    test!(unified_values_win_over_the_others).needs(&[Need::CgroupV2, Need::Controller("memory")]),
     test!(unified_values_on_v1_are_refused).needs(&[Need::CgroupV1]),
     test!(an_unknown_unified_value_is_an_error).needs(&[Need::CgroupV2]),
     test!(a_limit_that_the_kernel_refuses_is_an_error).needs(&[Need::Controller("cpu")]),
@@ -342,6 +343,24 @@ fn unified_values(t: &T) {
     assert_eq!(container.cgroup_value("", "memory.high"), "29999104");
     assert_eq!(container.cgroup_value("", "memory.min"), "4096");
     assert_eq!(container.cgroup_value("", "pids.max"), "77");
+    container.force_delete();
+}
+
+fn unified_values_win_over_the_others(t: &T) {
+    let unified =
+        json!({"memory.max": "41943040", "cpu.max": "5000 50000", "cpu.weight": "42", "pids.max": "42"});
+    let container = limited(
+        t,
+        json!({
+            "memory": {"limit": 33_554_432},
+            "cpu": {"shares": 3333, "quota": 40_000, "period": 100_000},
+            "pids": {"limit": 77},
+            "unified": unified
+        }),
+    );
+    for (file, want) in unified.as_object().unwrap() {
+        assert_eq!(container.cgroup_value("", file), want.as_str().unwrap(), "{file}");
+    }
     container.force_delete();
 }
 

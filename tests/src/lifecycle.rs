@@ -240,7 +240,9 @@ fn kill_of_a_stopped_container_is_an_error(t: &T) {
     let container = t.container(&t.bundle().args(&["true"]));
     container.launch();
     container.await_stop();
+    let before = container.state();
     container.kill("KILL").fails().says("container not running");
+    assert_eq!(container.state(), before);
     container.delete().ok();
 }
 

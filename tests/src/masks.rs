@@ -2,12 +2,16 @@
 
 use crate::harness::{T, Test, procs};
 use crate::test;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
 
 pub const TESTS: &[Test] = &[
     test!(masked_file_reads_empty),
     test!(masked_directory_is_empty_and_read_only),
     test!(masked_path_that_is_not_there_is_no_error),
+    test!(masks_below_a_mask_are_no_error),
+    test!(masked_pipes_sockets_and_devices_read_empty),
+    test!(a_masked_link_to_nothing_is_no_error),
     test!(masked_paths_stay_masked_for_an_exec),
     test!(a_masked_path_behind_a_link),
     test!(the_default_masks_hide_kernel_files),
@@ -41,6 +45,35 @@ fn masked_directory_is_empty_and_read_only(t: &T) {
 fn masked_path_that_is_not_there_is_no_error(t: &T) {
     let bundle = t.bundle().with(json!({"linux": {"maskedPaths": ["/nowhere", "/nowhere/below"]}}));
     assert_eq!(t.sh(&bundle, "test -e /nowhere || echo gone"), "gone\n");
+}
+
+fn masks_below_a_mask_are_no_error(t: &T) {
+    let paths = json!(["/secrets", "/secrets/below", "/secrets/one", "/secrets/below/two"]);
+    let bundle = t.bundle().with(json!({"linux": {"maskedPaths": paths}}));
+    bundle.write("/secrets/one", "secret");
+    bundle.write("/secrets/below/two", "secret");
+    assert_eq!(t.sh(&bundle, "find /secrets"), "/secrets\n");
+}
+
+fn masked_pipes_sockets_and_devices_read_empty(t: &T) {
+    let paths = json!(["/pipe", "/socket", "/disk", "/zero"]);
+    let bundle = t.bundle().with(json!({"linux": {"maskedPaths": paths}}));
+    let mode = Mode::from_bits_truncate(0o666);
+    mknod(&bundle.file("/pipe"), SFlag::S_IFIFO, mode, 0).unwrap();
+    mknod(&bundle.file("/socket"), SFlag::S_IFSOCK, mode, 0).unwrap();
+    mknod(&bundle.file("/disk"), SFlag::S_IFBLK, mode, makedev(240, 1)).unwrap();
+    mknod(&bundle.file("/zero"), SFlag::S_IFCHR, mode, makedev(1, 5)).unwrap();
+    assert_eq!(
+        t.sh(&bundle, "for f in /pipe /socket /disk /zero; do cat $f; stat -c %t:%T $f; done"),
+        "1:3\n".repeat(4)
+    );
+}
+
+fn a_masked_link_to_nothing_is_no_error(t: &T) {
+    // There is nothing to hide, and nothing is made where the link leads to.
+    let bundle = t.bundle().with(json!({"linux": {"maskedPaths": ["/link"]}}));
+    bundle.link("/link", "../nowhere");
+    assert_eq!(t.sh(&bundle, "readlink /link; test -e /nowhere || echo gone"), "../nowhere\ngone\n");
 }
 
 fn masked_paths_stay_masked_for_an_exec(t: &T) {

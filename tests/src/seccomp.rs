@@ -27,6 +27,7 @@ pub const TESTS: &[Test] = &[
     test!(i386_calls_without_the_architecture_kill).needs(&[X86]),
     test!(x32_calls_are_no_x86_64_calls).needs(&[X86]),
     test!(a_filter_without_no_new_privileges),
+    test!(a_filter_of_a_container_without_capabilities),
     test!(a_filter_with_no_new_privileges),
     test!(a_filter_holds_for_an_exec),
     test!(a_filter_holds_in_a_user_namespace),
@@ -281,6 +282,23 @@ fn a_filter_without_no_new_privileges(t: &T) {
     assert_eq!(procs::field_of(&text, "NoNewPrivs").as_deref(), Some("0"));
     // Loading it took CAP_SYS_ADMIN, which is gone.
     assert_eq!(procs::field_of(&text, "CapEff").as_deref(), Some("0000000020000420"));
+}
+
+fn a_filter_of_a_container_without_capabilities(t: &T) {
+    // Only before CAP_SYS_ADMIN is given up can the filter be loaded, by init and by an exec.
+    for change in [json!({"noNewPrivileges": false}), json!({"noNewPrivileges": null})] {
+        let mut bundle = with(t, &block_mkdir()).with(json!({"process": change})).args(&["sleep", "1000"]);
+        bundle.capabilities(&[]);
+        let container = t.container(&bundle);
+        container.launch();
+        for pid in ["1", "self"] {
+            let status = container.exec_sh(&format!("cat /proc/{pid}/status"));
+            for (field, want) in [("Seccomp", "2"), ("NoNewPrivs", "0"), ("CapBnd", "0000000000000000")] {
+                assert_eq!(procs::field_of(&status, field).as_deref(), Some(want), "{pid}: {field}");
+            }
+        }
+        container.force_delete();
+    }
 }
 
 fn a_filter_with_no_new_privileges(t: &T) {
