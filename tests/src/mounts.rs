@@ -25,6 +25,11 @@ pub const TESTS: &[Test] = &[
     test!(options_of_a_bind_mount),
     test!(options_of_a_tmpfs),
     test!(options_that_take_others_back),
+    test!(a_bind_mount_has_its_own_flags_instead_of_its_sources)
+        .runc_fails(below!("1.2", "keeps them when only words that clear are given")),
+    test!(times_of_access_of_a_source_stay_until_others_are_set),
+    test!(a_bind_mount_in_a_user_namespace_keeps_what_it_is_not_told_to_lose)
+        .runc_fails(below!("1.2", "remounts without them, which the kernel refuses")),
     test!(defaults_changes_nothing).needs(&[Need::Ours("to runc 1.3 it is an option of the file system")]),
     test!(times_of_access),
     test!(a_mount_that_follows_no_links).needs(&[Need::Kernel(5, 10)]),
@@ -271,6 +276,73 @@ fn options_that_take_others_back(t: &T) {
         let line = at(&mounts(t, &bundle), "/v");
         assert!(!line.has(not), "{options:?}: {line:?}");
     }
+}
+
+/// A tmpfs whose mount, but not whose superblock, has these flags.
+fn flagged(t: &T, flags: MsFlags) -> PathBuf {
+    let dir = t.path(&format!("flagged-{}", t.number()));
+    t.mount("tmpfs", &dir, "tmpfs", MsFlags::empty(), "");
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    nix::mount::mount(None::<&str>, &dir, None::<&str>, flags, None::<&str>).unwrap();
+    dir
+}
+
+/// The words for the flags of bind mounts of such sources, in the kernel's order.
+fn flags_of_binds(t: &T, mut bundle: Bundle, binds: &[(MsFlags, &[&str], &str)]) {
+    for (number, (flags, options, _)) in binds.iter().enumerate() {
+        bundle.mount(bind(&flagged(t, *flags), &format!("/v{number}"), options));
+    }
+    let mounts = mounts(t, &bundle);
+    for (number, (flags, options, want)) in binds.iter().enumerate() {
+        let seen = at(&mounts, &format!("/v{number}")).options;
+        assert_eq!(seen, *want, "{flags:?} bound with {options:?}");
+    }
+}
+
+const NO_SYMFOLLOW: MsFlags = MsFlags::from_bits_retain(256);
+
+const RESTRICTED: MsFlags =
+    MsFlags::MS_RDONLY.union(MsFlags::MS_NOEXEC).union(MsFlags::MS_NODEV).union(NO_SYMFOLLOW);
+
+fn a_bind_mount_has_its_own_flags_instead_of_its_sources(t: &T) {
+    let binds: &[(MsFlags, &[&str], &str)] = &[
+        (RESTRICTED, &["bind"], "ro,nodev,noexec,relatime,nosymfollow"),
+        (RESTRICTED, &["bind", "rprivate"], "ro,nodev,noexec,relatime,nosymfollow"),
+        (RESTRICTED, &["bind", "dev"], "rw,relatime"),
+        (RESTRICTED, &["bind", "symfollow"], "rw,relatime"),
+        (RESTRICTED, &["bind", "ro"], "ro,relatime"),
+        (RESTRICTED, &["bind", "nosuid", "rw"], "rw,nosuid,relatime"),
+        (RESTRICTED, &["bind", "nosymfollow"], "rw,relatime,nosymfollow"),
+    ];
+    flags_of_binds(t, t.bundle(), binds);
+}
+
+fn times_of_access_of_a_source_stay_until_others_are_set(t: &T) {
+    let (no, no_dir, strict) = (MsFlags::MS_NOATIME, MsFlags::MS_NODIRATIME, MsFlags::MS_STRICTATIME);
+    let binds: &[(MsFlags, &[&str], &str)] = &[
+        (no, &["bind", "rw"], "rw,noatime"),
+        (no, &["bind", "atime", "suid"], "rw,noatime"),
+        (no, &["bind", "norelatime"], "rw,noatime"),
+        (no_dir, &["bind", "diratime"], "rw,nodiratime,relatime"),
+        (no, &["bind", "relatime"], "rw,relatime"),
+        (no, &["bind", "nodiratime"], "rw,nodiratime,relatime"),
+        (no_dir, &["bind", "strictatime"], "rw"),
+        (no, &["bind", "nodiratime", "strictatime"], "rw,nodiratime"),
+        (strict, &["bind", "rw"], "rw"),
+    ];
+    flags_of_binds(t, t.bundle(), binds);
+}
+
+fn a_bind_mount_in_a_user_namespace_keeps_what_it_is_not_told_to_lose(t: &T) {
+    let restricted = RESTRICTED | MsFlags::MS_NOATIME;
+    let binds: &[(MsFlags, &[&str], &str)] = &[
+        (restricted, &["bind"], "ro,nodev,noexec,noatime,nosymfollow"),
+        (restricted, &["bind", "suid"], "ro,nodev,noexec,noatime"),
+        (restricted, &["bind", "nosuid", "noexec"], "ro,nosuid,nodev,noexec,noatime"),
+    ];
+    let mut bundle = t.bundle();
+    bundle.user_namespace();
+    flags_of_binds(t, bundle, binds);
 }
 
 fn defaults_changes_nothing(t: &T) {

@@ -228,8 +228,7 @@ impl Init {
         }
         for (change, recursive) in [(attributes, false), (mount.recursive, true)] {
             if !change.is_empty() {
-                let change = MountAttr { set: change.set, clear: change.clear, ..MountAttr::default() };
-                mount::mount_setattr(tree, recursive, &change).at(Attempt::MountSetattr)?;
+                set_attributes(tree, recursive, change).at(Attempt::MountSetattr)?;
             }
         }
         Ok(())
@@ -348,6 +347,19 @@ impl Init {
         let from = open_dir(from).at(Attempt::CopyUp)?;
         let to = open_dir(to).at(Attempt::CopyUp)?;
         copy_tree(&from, &to, 0).at(Attempt::CopyUp)
+    }
+}
+
+/// Linux 5.12 and 5.13 have mount_setattr and do not know this attribute there (it came with 5.14): EINVAL, and what cannot be set
+/// is not there to be cleared, but for a source that mount(2) made so.
+fn set_attributes(tree: &impl AsFd, recursive: bool, change: Attributes) -> cofferdam_sys::Result<()> {
+    let mut change = MountAttr { set: change.set, clear: change.clear, ..MountAttr::default() };
+    match mount::mount_setattr(tree, recursive, &change) {
+        Err(Errno::EINVAL) if change.clear & attr::NOSYMFOLLOW != 0 => {
+            change.clear &= !attr::NOSYMFOLLOW;
+            mount::mount_setattr(tree, recursive, &change)
+        }
+        other => other,
     }
 }
 

@@ -2,11 +2,11 @@
 //!
 //! The meaning of each word is mount(8)'s as runc has it. What differs from runc, which goes through mount(2):
 //!
-//! - `atime` on a bind mount takes an inherited `noatime` away (runc leaves it: its flags have no word for it).
 //! - `ratime` and `rnostrictatime` set the kernel's default, relatime (runc hands the kernel a mask that it refuses).
 //! - Recursive words also hold for new filesystems (runc drops them there).
-//! - In a user namespace a bind mount keeps what it inherits unless config.json takes it away by name. Elsewhere, as with
-//!   runc, a bind mount with any option loses `ro`, `nosuid`, `nodev` and `noexec` of its source unless they are listed.
+//! - In a user namespace a bind mount keeps `ro`, `nosuid`, `nodev` and `noexec` of its source unless config.json takes them away by
+//!   name, which runc refuses: it has no mount there that is not locked. Elsewhere, as with runc, a bind mount with any option loses
+//!   those that are not listed. `nosymfollow` is lost everywhere; times of access stay unless one is set.
 
 mod cgroup;
 mod options;

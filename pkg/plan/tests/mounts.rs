@@ -37,7 +37,7 @@ fn fresh(options: &[&str]) -> Mount {
 }
 
 /// What a bind mount loses when any option is given that does not keep it.
-const INHERITED: u64 = RDONLY | NOSUID | NODEV | NOEXEC;
+const INHERITED: u64 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW;
 
 #[test]
 fn every_word_of_one_mount_has_its_attribute() {
@@ -60,7 +60,7 @@ fn every_word_of_one_mount_has_its_attribute() {
         ("diratime", 0, 0),
         ("norelatime", 0, 0),
         ("nostrictatime", 0, 0),
-        ("atime", 0, ATIME),
+        ("atime", 0, 0),
     ] {
         assert_eq!(fresh(&[word]).attributes, Attributes { set, clear }, "{word}");
     }
@@ -80,9 +80,12 @@ fn a_bind_mount_with_options_has_those_and_no_others() {
         (&["bind", "rw"], 0, INHERITED),
         (&["bind", "noatime"], NOATIME, INHERITED | ATIME | NODIRATIME),
         (&["bind", "relatime"], 0, INHERITED | ATIME | NODIRATIME),
-        (&["bind", "atime"], 0, INHERITED | ATIME),
-        (&["bind", "diratime"], 0, INHERITED | NODIRATIME),
-        (&["bind", "symfollow"], 0, INHERITED | NOSYMFOLLOW),
+        (&["bind", "nodiratime"], NODIRATIME, INHERITED | ATIME),
+        (&["bind", "atime"], 0, INHERITED),
+        (&["bind", "diratime"], 0, INHERITED),
+        (&["bind", "norelatime"], 0, INHERITED),
+        (&["bind", "symfollow"], 0, INHERITED),
+        (&["bind", "nosymfollow"], NOSYMFOLLOW, INHERITED & !NOSYMFOLLOW),
         (&["bind", "strictatime", "nodiratime"], STRICTATIME | NODIRATIME, INHERITED | ATIME),
     ] {
         assert_eq!(bind(words).attributes, Attributes { set, clear }, "{words:?}");
@@ -93,10 +96,10 @@ fn a_bind_mount_with_options_has_those_and_no_others() {
 fn in_a_user_namespace_a_bind_mount_loses_only_what_is_taken_by_name() {
     let entry = json!({"destination": "/a", "source": "/b", "options": ["bind", "ro"]});
     let inside = mounts(&plan(userns(json!({ "mounts": [entry] })), &v2()));
-    assert_eq!(inside[0].attributes, Attributes { set: RDONLY, clear: 0 });
+    assert_eq!(inside[0].attributes, Attributes { set: RDONLY, clear: NOSYMFOLLOW });
     let entry = json!({"destination": "/a", "source": "/b", "options": ["bind", "ro", "exec"]});
     let nested = Host { user_namespace: true, ..v2() };
-    assert_eq!(only(entry, &nested).attributes, Attributes { set: RDONLY, clear: NOEXEC });
+    assert_eq!(only(entry, &nested).attributes, Attributes { set: RDONLY, clear: NOEXEC | NOSYMFOLLOW });
 }
 
 #[test]

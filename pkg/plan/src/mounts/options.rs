@@ -38,6 +38,10 @@ const ATTR_NOSYMFOLLOW: u64 = 0x20_0000;
 /// Flags of the filesystem as a whole.
 const SUPERBLOCK: u64 =
     MS_RDONLY | MS_SYNCHRONOUS | MS_MANDLOCK | MS_DIRSYNC | MS_SILENT | MS_I_VERSION | MS_LAZYTIME;
+/// Attributes that a less privileged mount namespace may not take away (`lock_mnt_tree` in `fs/namespace.c`), besides times of access.
+const LOCKABLE: u64 = ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC;
+/// An attribute that it may.
+const UNLOCKED: u64 = ATTR_NOSYMFOLLOW;
 const ATIME_FLAGS: u64 = MS_NOATIME | MS_NODIRATIME | MS_RELATIME | MS_STRICTATIME;
 
 /// Flags of one mount, and their attributes.
@@ -231,15 +235,16 @@ impl Parsed {
         Attributes { set: self.per_mount(self.set) | self.atime(), clear: self.atime_field() }
     }
 
-    /// What a bind mount, or a remount, changes of what it inherits.
+    /// What a bind mount, or a remount, changes of what it inherits. mount(2) replaces all flags of the mount, but the times of
+    /// access only when one of their flags is set: `atime` and `diratime` say nothing to it.
     pub fn bind_attributes(&self, locked: bool) -> Attributes {
         let set = self.per_mount(self.set) | self.atime();
-        let mut clear = self.per_mount(self.cleared) | self.atime_field();
+        let mut clear = self.per_mount(self.cleared) & !ATTR_NODIRATIME | self.atime_field();
         if self.set & ATIME_FLAGS != 0 {
             clear |= ATTR_NODIRATIME & !set;
         }
-        if !locked && (self.set | self.cleared) != 0 {
-            clear |= (ATTR_RDONLY | ATTR_NOSUID | ATTR_NODEV | ATTR_NOEXEC) & !set;
+        if (self.set | self.cleared) != 0 {
+            clear |= if locked { UNLOCKED } else { UNLOCKED | LOCKABLE } & !set;
         }
         Attributes { set, clear }
     }
@@ -262,10 +267,9 @@ impl Parsed {
         }
     }
 
-    /// The atime field, if an option speaks of it.
+    /// The atime field, if an option sets something in it.
     fn atime_field(&self) -> u64 {
-        let spoken = self.set & ATIME_FLAGS != 0 || self.cleared & MS_NOATIME != 0;
-        if spoken { ATTR_ATIME } else { 0 }
+        if self.set & ATIME_FLAGS != 0 { ATTR_ATIME } else { 0 }
     }
 }
 
