@@ -2,7 +2,8 @@
 
 use crate::harness::test::Known;
 use crate::harness::world::USER;
-use crate::harness::{Bundle, Container, Need, T, Test, cgroups};
+use crate::harness::{Bundle, Container, Need, T, Test, cgroups, procs};
+use crate::sockets::Receiver;
 use crate::{always, test};
 use serde_json::{Value, json};
 use std::fs;
@@ -13,6 +14,19 @@ pub const TESTS: &[Test] = &[
     test!(a_user_runs_a_container).by_driver().needs(USERS),
     test!(the_example_of_spec_runs).needs(USERS),
     test!(a_container_of_a_user_has_its_life).needs(USERS),
+    test!(an_exec_of_a_user_while_the_container_is_created).needs(USERS),
+    test!(a_user_has_a_time_namespace).needs(&[
+        Need::File("/usr/bin/setpriv"),
+        Need::CgroupFs,
+        Need::Namespace("time"),
+        Need::Runc("1.2", "time namespaces"),
+    ]),
+    test!(the_listener_of_a_users_filter_is_handed_over).needs(&[
+        Need::File("/usr/bin/setpriv"),
+        Need::CgroupFs,
+        Need::Kernel(5, 6),
+        Need::Runc("1.1", "seccomp notify"),
+    ]),
     test!(without_a_cgroup_there_is_no_list_and_no_pause).by_driver().needs(USERS),
     test!(the_state_is_in_the_runtime_directory).needs(USERS),
     test!(devices_are_the_hosts).needs(USERS),
@@ -107,6 +121,53 @@ fn a_container_of_a_user_has_its_life(t: &T) {
     container.kill("TERM").ok();
     container.await_stop();
     container.delete().ok();
+}
+
+fn an_exec_of_a_user_while_the_container_is_created(t: &T) {
+    let container = t.container(&bundle(t).args(&["echo", "started"]));
+    let out = container.create().ok();
+    assert_eq!(container.exec_sh("id -u; ls -A /tmp"), "0\n");
+    assert_eq!(container.status(), "created");
+    container.start().ok();
+    container.await_stop();
+    assert_eq!(fs::read_to_string(out.stdout_file).unwrap(), "started\n");
+    container.delete().ok();
+}
+
+fn a_user_has_a_time_namespace(t: &T) {
+    let mut bundle = bundle(t);
+    bundle.namespace("time", None).set(
+        json!({"linux": {"timeOffsets": {"monotonic": {"secs": 5}, "boottime": {"secs": 200_000_000}}}}),
+    );
+    let container = t.container(&bundle.args(&["sleep", "1000"]));
+    container.launch();
+    let script = "cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time";
+    let seen = container.exec_sh(script);
+    let (uptime, namespace) = seen.trim_end().split_once('\n').unwrap();
+    assert!(uptime.parse::<u64>().unwrap() > 200_000_000, "{uptime}");
+    assert_eq!(namespace, procs::link(format!("/proc/{}/ns/time", container.pid())));
+    assert_ne!(namespace, procs::link("/proc/self/ns/time"));
+    container.force_delete();
+}
+
+fn the_listener_of_a_users_filter_is_handed_over(t: &T) {
+    let receiver = Receiver::new(t, "notify");
+    fs::set_permissions(&receiver.path, fs::Permissions::from_mode(0o666)).unwrap();
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": receiver.path,
+        "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]});
+    for no_new_privileges in [true, false] {
+        let change =
+            json!({"linux": {"seccomp": profile}, "process": {"noNewPrivileges": no_new_privileges}});
+        let container = t.container(&bundle(t).with(change).script("mkdir /tmp/x 2>&1; echo after"));
+        let running = container.spawn_run();
+        let (told, listener) = receiver.receive();
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told["state"]["id"], json!(container.id));
+        // Nobody is going to answer: ENOSYS.
+        drop(listener);
+        let out = running.wait().ok();
+        assert!(out.stdout.contains("Function not implemented\nafter\n"), "{}", out.stdout);
+    }
 }
 
 fn without_a_cgroup_there_is_no_list_and_no_pause(t: &T) {

@@ -142,8 +142,13 @@ impl Init {
             Step::JoinProcess { pidfd, namespaces } => self.join_process(*pidfd, *namespaces),
             Step::Unshare { namespaces } => namespaces::unshare(*namespaces),
             Step::SetTimeOffsets { offsets } => self.set_time_offsets(offsets),
+            Step::EnterTimeNamespace => self.enter_time_namespace(),
             Step::Clone { namespaces } => self.clone_into(*namespaces),
             Step::BecomeNamespaceRoot => namespaces::become_root(),
+            Step::ShowToOwner => {
+                namespaces::show_to_ptrace();
+                Ok(())
+            }
             Step::Tell(barrier) => self.conversation.tell(*barrier),
             Step::Await(Barrier::CgroupJoined) => self.conversation.wait_for_cgroup(),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),

@@ -4,13 +4,21 @@ use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::format;
 use cofferdam_step::{Attempt, Namespace, Namespaces, ReportKind, Slot, TimeOffset};
 use cofferdam_sys::proc::Proc;
-use cofferdam_sys::{Errno, cred, process};
+use cofferdam_sys::{Errno, cred, fs, process};
 
 /// Makes this process one that nobody in the container may trace, read or take descriptors from until its last execve
 /// (CVE-2016-9962). The execve of the container's program undoes it.
 pub(crate) fn hide_from_ptrace() {
     // Cannot fail: the value is valid (prctl(2)).
     let _ = process::prctl(libc::PR_SET_DUMPABLE, [0; 4]);
+}
+
+/// Lets the owner of the user namespace in again, once nothing of the host's is left to find here. This image was executed outside of
+/// that namespace, so that while it is hidden only root outside may come near. What in the container has fewer capabilities than init
+/// may not trace it all the same (`cap_ptrace_access_check` in `security/commoncap.c`).
+pub(crate) fn show_to_ptrace() {
+    // Cannot fail: the value is valid (prctl(2)).
+    let _ = process::prctl(libc::PR_SET_DUMPABLE, [1, 0, 0, 0]);
 }
 
 pub(crate) fn unshare(namespaces: Namespaces) -> Outcome {
@@ -73,6 +81,16 @@ impl Init {
             text.push_str(&format!("{} {} {}\n", offset.clock, offset.secs, offset.nanosecs));
         }
         self.write_own(b"self/timens_offsets", text.as_bytes())
+    }
+
+    /// What is unshared is for children only; setns takes this process in, as long as it has one thread (`timens_install` in
+    /// `kernel/time/namespace.c`).
+    pub(crate) fn enter_time_namespace(&mut self) -> Outcome {
+        let own = self.proc()?.open_file(b"self/ns", fs::O_PATH | fs::O_DIRECTORY).at(Attempt::Proc)?;
+        let namespace = fs::openat(&own, b"time_for_children", fs::O_RDONLY, 0).at(Attempt::Open)?;
+        // The container's own procfs is not mounted yet: a later step may adopt it.
+        self.proc = None;
+        process::setns(&namespace, Namespace::Time.clone_flag()).at(Attempt::Setns)
     }
 
     /// The clone goes on with the list, as a sibling; this process tells its pid and ends.

@@ -107,19 +107,22 @@ impl Wanted {
         self.join(draft, false, |kind| kind != Namespace::User);
         let mut rest = self.new;
         rest.remove(Namespace::Cgroup);
-        if rest.contains(Namespace::Time) {
-            rest.remove(Namespace::Time);
-            draft.step(Step::Unshare { namespaces: [Namespace::Time].into_iter().collect() });
-            let offsets = time_offsets(spec);
-            if !offsets.is_empty() {
-                draft.step(Step::SetTimeOffsets { offsets });
-            }
+        // A new user namespace owns the others: without rights on the host, only from inside of it can one be made.
+        let late_time = rest.contains(Namespace::User) && rest.contains(Namespace::Time);
+        if rest.contains(Namespace::Time) && !late_time {
+            unshare_time(draft, spec);
         }
+        rest.remove(Namespace::Time);
         let late_ipc = self.has(Namespace::User) && rest.contains(Namespace::Ipc);
         if late_ipc {
             rest.remove(Namespace::Ipc);
         }
         draft.step(Step::Clone { namespaces: rest });
+        if late_time {
+            // As long as the process is its owner's: once it hides, its files below /proc are the host's root's.
+            unshare_time(draft, spec);
+            draft.step(Step::EnterTimeNamespace);
+        }
         if rest.contains(Namespace::User) {
             draft.host(HostStep::MapIds {
                 uid: ids.uid.clone(),
@@ -167,6 +170,15 @@ impl Wanted {
             let slot = draft.slot(SlotSource::Namespace { kind: *kind, path: path.clone() });
             draft.step(Step::JoinNamespace { kind: *kind, slot, path: path.clone(), early });
         }
+    }
+}
+
+/// A new time namespace for the processes to come.
+fn unshare_time(draft: &mut Draft, spec: &Spec) {
+    draft.step(Step::Unshare { namespaces: [Namespace::Time].into_iter().collect() });
+    let offsets = time_offsets(spec);
+    if !offsets.is_empty() {
+        draft.step(Step::SetTimeOffsets { offsets });
     }
 }
 

@@ -77,6 +77,10 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
         context.enter_cgroup_namespace(&mut draft);
     }
     rights(&mut draft, &context, process)?;
+    if host.euid != 0 && wanted.joined.is_empty() && (!options.run || spec.linux.seccomp.is_some()) {
+        // Whoever is in a namespace that is joined may not come near init (CVE-2016-9962).
+        draft.step(Step::ShowToOwner);
+    }
     commit(&mut draft, options);
     last(&mut draft, spec, host, process, options)?;
     Ok(draft.plan(road))

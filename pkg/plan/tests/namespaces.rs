@@ -109,6 +109,19 @@ fn a_time_namespace_has_its_offsets_before_its_first_process() {
 }
 
 #[test]
+fn a_time_namespace_belongs_to_a_new_user_namespace() {
+    let change = json!({"linux": {
+        "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "time"}],
+        "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
+        "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
+        "timeOffsets": {"boottime": {"secs": 9}}
+    }});
+    let head = head(&plan(change, &v2()));
+    let want = ["clone with user mount", "unshare time", "set time offsets", "enter the time namespace"];
+    assert_eq!(head[..4], want, "{head:?}");
+}
+
+#[test]
 fn loopback_is_for_a_new_network_namespace() {
     let up = |plan: &Plan| steps(plan).contains(&"bring up lo".to_owned());
     assert!(up(&plan(json!({}), &v2())));

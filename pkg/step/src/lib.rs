@@ -215,11 +215,13 @@ pub enum Step {
         /// What becomes new.
         namespaces: Namespaces,
     },
-    /// Writes `/proc/self/timens_offsets`; stands between unsharing the time namespace and the first clone.
+    /// Writes `/proc/self/timens_offsets`; stands between unsharing the time namespace and the first process in it.
     SetTimeOffsets {
         /// One a clock.
         offsets: Vec<TimeOffset>,
     },
+    /// Into the time namespace that was unshared for children (`/proc/self/ns/time_for_children`).
+    EnterTimeNamespace,
     /// `clone3(2)` with CLONE_PARENT: the child carries out the rest of the list, the caller reports it and ends.
     Clone {
         /// What becomes new with the clone.
@@ -227,6 +229,9 @@ pub enum Step {
     },
     /// Becomes uid 0, gid 0 of the user namespace just entered.
     BecomeNamespaceRoot,
+    /// Lets the unprivileged owner of the user namespace come near: whoever enters a process's namespaces, or takes its seccomp
+    /// listener, must be allowed to trace it.
+    ShowToOwner,
 
     // Conversation
     /// Tells the host side that init stands at the barrier.
