@@ -111,14 +111,14 @@ fn a_time_namespace_has_its_offsets_before_its_first_process() {
 #[test]
 fn a_time_namespace_belongs_to_a_new_user_namespace() {
     let change = json!({"linux": {
-        "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "time"}],
-        "uidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
-        "gidMappings": [{"containerID": 0, "hostID": 1000, "size": 1}],
+        "namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "user"}, {"type": "time"}],
+        "uidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
+        "gidMappings": [{"containerID": 0, "hostID": 100_000, "size": 65536}],
         "timeOffsets": {"boottime": {"secs": 9}}
     }});
     let head = head(&plan(change, &v2()));
-    let want = ["clone with user mount", "unshare time", "set time offsets", "enter the time namespace"];
-    assert_eq!(head[..4], want, "{head:?}");
+    assert!(head[0].starts_with("clone with") && head[0].contains("user"), "{head:?}");
+    assert_eq!(head[1..4], ["unshare time", "set time offsets", "enter the time namespace"]);
 }
 
 #[test]
