@@ -191,9 +191,12 @@ impl Running {
 
     /// Waits for its end. A hang is a failure.
     pub fn wait(mut self) -> Out {
-        let pidfd = process::pidfd_open(self.pid()).expect("pidfd_open");
-        let limit = i64::try_from(self.limit.as_millis()).unwrap_or(i64::MAX);
-        let ended = process::poll_readable(&pidfd, limit).expect("poll");
+        // Whoever has seen that it has ended has reaped it.
+        let ended = self.has_ended() || {
+            let pidfd = process::pidfd_open(self.pid()).expect("pidfd_open");
+            let limit = i64::try_from(self.limit.as_millis()).unwrap_or(i64::MAX);
+            process::poll_readable(&pidfd, limit).expect("poll")
+        };
         if !ended {
             let _ = self.child.kill();
         }
