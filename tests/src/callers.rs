@@ -120,7 +120,7 @@ fn containerds_calls(t: &T) {
     caller.container.await_stop();
     call("kill ID 9").fails();
     let log = fs::read_to_string(caller.file("log.json")).expect("the log");
-    let last = log.lines().filter(|line| line.contains(r#""level":"error""#)).next_back().unwrap_or_default();
+    let last = log.lines().rfind(|line| line.contains(r#""level":"error""#)).unwrap_or_default();
     assert!(last.contains("not running") || last.contains("already finished"), "{log}");
     call("delete ID").ok();
     let log_before = fs::read_to_string(caller.file("log.json")).expect("the log");
