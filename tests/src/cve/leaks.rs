@@ -7,7 +7,7 @@ use serde_json::json;
 use std::fs;
 
 pub const TESTS: &[Test] = &[
-    test!(cve_2024_21626_no_descriptor_is_a_working_directory).seconds(180).seconds(180),
+    test!(cve_2024_21626_no_descriptor_is_a_working_directory).seconds(180),
     test!(cve_2024_21626_no_descriptor_behind_a_link_is_a_working_directory),
     test!(cve_2024_21626_no_descriptor_is_an_execs_working_directory).seconds(180),
     test!(cve_2024_21626_only_stdio_is_open),
