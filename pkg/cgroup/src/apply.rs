@@ -282,6 +282,25 @@ mod tests {
     }
 
     #[test]
+    fn systemd_hears_of_the_quota_that_is_there() {
+        use crate::systemd::property::{Property, with_present_quota};
+        let fake = Fake::new("quota", &[("cpu.max", "50000 90000\n")]);
+        let said = [
+            Property::new("CPUQuotaPeriodUSec", 90_000u64),
+            Property::new("CPUQuotaPerSecUSec", u64::MAX),
+            Property::new("TasksMax", 7u64),
+        ];
+        let heard = with_present_quota(&said, &fake.cgroup);
+        let heard: Vec<_> = heard.iter().map(|one| (one.name.as_str(), one.value.clone())).collect();
+        let want = [
+            ("TasksMax", 7u64.into()),
+            ("CPUQuotaPeriodUSec", 90_000u64.into()),
+            ("CPUQuotaPerSecUSec", 560_000u64.into()),
+        ];
+        assert_eq!(heard, want);
+    }
+
+    #[test]
     fn swap_alone_is_counted_from_the_present_limit() {
         let how = || How::Minus { file: "memory.max".into() };
         let fake = Fake::new("minus", &[("memory.max", "1000\n"), ("memory.swap.max", "")]);

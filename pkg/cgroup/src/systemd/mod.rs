@@ -133,7 +133,8 @@ pub(crate) fn set_properties(cgroup: &Cgroup, settings: &Settings) -> Result<(),
     let Some(unit) = cgroup.unit.as_ref().filter(|_| !settings.properties.is_empty()) else { return Ok(()) };
     let mut session = Session::open(unit)?;
     let version = session.version()?;
-    let properties = settings.properties.iter().filter(|property| property.since <= version);
+    let properties = property::with_present_quota(&settings.properties, cgroup);
+    let properties = properties.iter().filter(|property| property.since <= version);
     // On v1 systemd applies the device rules anew with every change, from deny-all up; a process that opens its
     // terminal meanwhile would be refused. (systemd does not support v1 any more since 258.)
     let pause = cgroup.version != Version::V2 && !cgroup.is_frozen()? && cgroup.freeze().is_ok();
