@@ -36,6 +36,7 @@ pub const TESTS: &[Test] = &[
     test!(the_cgroup_cannot_be_written).needs(USERS),
     test!(a_hook_of_a_user_runs_as_the_user).needs(USERS),
     test!(groups_cannot_be_set).needs(USERS),
+    test!(a_namespace_that_denies_setgroups_is_joined).needs(USERS),
     test!(a_failed_container_of_a_user_leaves_nothing).needs(USERS),
     test!(more_ids_by_the_mapping_tools).needs(TOOLS).runc_fails(NO_GROUPS),
     test!(an_exec_into_many_ids).needs(TOOLS).runc_fails(NO_GROUPS),
@@ -93,6 +94,17 @@ fn a_user_runs_a_container(t: &T) {
     let words: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(words, ["0", "0", "0", "4242", "1", "deny"]);
     assert_eq!(bundle.file("/made").metadata().unwrap().uid(), USER);
+}
+
+fn a_namespace_that_denies_setgroups_is_joined(t: &T) {
+    let other = t.container(&bundle(t).args(&["sleep", "1000"]));
+    other.launch();
+    let mut bundle = t.bundle();
+    bundle.rootless();
+    bundle.set(json!({"linux": {"uidMappings": null, "gidMappings": null}}));
+    bundle.namespace("user", Some(&format!("/proc/{}/ns/user", other.pid())));
+    assert_eq!(t.sh(&bundle, "cat /proc/self/setgroups; id -u"), "deny\n0\n");
+    other.force_delete();
 }
 
 fn the_example_of_spec_runs(t: &T) {

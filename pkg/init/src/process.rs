@@ -91,8 +91,12 @@ impl Init {
         groups: Option<&[u32]>,
         umask: Option<u32>,
     ) -> Outcome {
-        if let Some(groups) = groups {
-            cred::setgroups(groups).at(Attempt::Setgroups)?;
+        match groups.map(cred::setgroups) {
+            // A namespace that is joined says so only now (user_namespaces(7)): as runc does, none are the ones that it has.
+            Some(Err(Errno::EPERM))
+                if groups.is_some_and(<[u32]>::is_empty) && self.setgroups_denied()? => {}
+            Some(set) => set.at(Attempt::Setgroups)?,
+            None => {}
         }
         cred::setgid(gid).at(Attempt::Setgid)?;
         if uid == 0 {
@@ -106,6 +110,13 @@ impl Init {
         }
         process::umask(umask.unwrap_or(self.umask));
         Ok(())
+    }
+
+    /// Whether the user namespace denies setgroups.
+    fn setgroups_denied(&mut self) -> Outcome<bool> {
+        let file = self.proc()?.open_file(b"self/setgroups", fs::O_RDONLY).at(Attempt::Proc)?;
+        let mut word = [0u8; 4];
+        Ok(fs::read(&file, &mut word).at(Attempt::Proc)? == 4 && word == *b"deny")
     }
 
     /// stdin, stdout and stderr belong to the container's user, so that it can open `/proc/self/fd/1` and its kind again. The
