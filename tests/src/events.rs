@@ -35,9 +35,15 @@ fn keys(value: &Value, at: &str, found: &mut BTreeSet<String>) {
 
 /// Whether a key can be absent for a good reason: its value is zero at one of the two moments, or that runc does not have it yet.
 fn explained(key: &str, old: bool) -> bool {
-    // Zeroes are left out.
-    let of_a_moment =
-        ["/data/blkio/", "/data/cpu/throttling/", "/data/memory/cache", "/max", "/usage/percpu"];
+    // Zeroes are left out; and below systemd runc hands down every controller on its way, so hugetlb is there behind it.
+    let of_a_moment = [
+        "/data/blkio/",
+        "/data/cpu/throttling/",
+        "/data/memory/cache",
+        "/max",
+        "/usage/percpu",
+        "/data/hugetlb/",
+    ];
     // runc has PSI since 1.2, the count of memory's events since 1.3.
     let new = ["/psi", "/data/memory/event_count"];
     of_a_moment.iter().any(|part| key.contains(part)) || old && new.iter().any(|part| key.contains(part))
