@@ -9,6 +9,9 @@ use crate::file;
 use crate::translate::{AboveUsage, Settings};
 use crate::write::{How, Write};
 
+/// What systemd rounds up to whole percents.
+const QUOTAS: [&str; 2] = ["cpu.max", "cpu.cfs_quota_us"];
+
 impl Cgroup {
     /// Sets new limits on a container that exists (`update`).
     ///
@@ -24,7 +27,14 @@ impl Cgroup {
             // has no file for yet (a controller that systemd has not enabled) is no refusal.
             match writes(self, &settings.writes, false) {
                 Err(error) if error.is(Errno::EINVAL) || error.is(Errno::ERANGE) => return Err(error),
-                _ => crate::systemd::set_properties(self, settings)?,
+                _ => {}
+            }
+            let exact = self.path("cpu").map(|dir| QUOTAS.map(|name| (dir, name, file::read(dir, name))));
+            crate::systemd::set_properties(self, settings)?;
+            for (dir, name, quota) in exact.into_iter().flatten() {
+                if let Ok(quota) = quota {
+                    file::write(dir, name, quota.trim())?;
+                }
             }
         }
         if let Some(policy) = &settings.devices {
