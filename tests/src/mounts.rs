@@ -64,6 +64,7 @@ pub const TESTS: &[Test] = &[
     test!(a_read_only_cgroup_mount_cannot_be_written).by_driver(),
     test!(locked_flags_of_the_source_stay_in_a_user_namespace)
         .runc_fails(below!("1.2", "remounts without them, which the kernel refuses")),
+    test!(what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace),
     test!(a_source_that_only_the_host_may_reach_in_a_user_namespace),
     test!(a_hundred_mounts),
     test!(a_bind_of_the_hosts_proc_file_is_refused),
@@ -262,7 +263,8 @@ fn options_of_a_tmpfs(t: &T) {
 }
 
 fn options_that_take_others_back(t: &T) {
-    let dir = volume(t);
+    // Not below whatever this machine's own filesystem is mounted with.
+    let dir = flagged(t, MsFlags::MS_RELATIME);
     for (options, not) in [
         (["ro", "rw"], "ro"),
         (["nosuid", "suid"], "nosuid"),
@@ -667,6 +669,20 @@ fn locked_flags_of_the_source_stay_in_a_user_namespace(t: &T) {
     }
 }
 
+fn what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace(t: &T) {
+    let dir = volume(t);
+    t.bind(&dir, &dir);
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
+    nix::mount::mount(None::<&str>, &dir, None::<&str>, flags, None::<&str>).unwrap();
+    let mut bundle = t.bundle();
+    bundle.user_namespace();
+    bundle.capabilities(&["CAP_SYS_ADMIN"]).mount(bind(&dir, "/v", &["rbind"]));
+    let script =
+        "for o in rw ro,suid; do mount -o remount,bind,$o /v 2>&1 && echo $o; done; touch /v/new; ls /v";
+    let out = t.sh(&bundle, script);
+    assert!(out.ends_with("file\n") && out.matches("ermi").count() == 2, "{out}");
+}
+
 fn a_source_that_only_the_host_may_reach_in_a_user_namespace(t: &T) {
     let dir = t.make_dir("closed/volume");
     std::fs::write(dir.join("file"), "text").unwrap();
@@ -679,14 +695,19 @@ fn a_source_that_only_the_host_may_reach_in_a_user_namespace(t: &T) {
 
 fn a_hundred_mounts(t: &T) {
     let dir = volume(t);
-    let mut bundle = t.bundle();
-    for number in 0..100 {
-        bundle.mount(bind(&dir, &format!("/many/{number}"), &["rbind", "ro", "rprivate"]));
+    for user_namespace in [false, true] {
+        let mut bundle = t.bundle();
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        for number in 0..100 {
+            bundle.mount(bind(&dir, &format!("/many/{number}"), &["rbind", "ro", "rprivate"]));
+        }
+        assert_eq!(
+            t.sh(&bundle, "cat /many/*/file | wc -c; grep -c ' /many/' /proc/self/mountinfo"),
+            "400\n100\n"
+        );
     }
-    assert_eq!(
-        t.sh(&bundle, "cat /many/*/file | wc -c; grep -c ' /many/' /proc/self/mountinfo"),
-        "400\n100\n"
-    );
 }
 
 fn a_bind_of_the_hosts_proc_file_is_refused(t: &T) {

@@ -130,6 +130,21 @@ const ENDING: [i32; 9] = [
 ];
 
 impl Init {
+    /// Waits for the trees that the host side opens: they take the slots that are still empty.
+    pub(crate) fn wait_for_trees(&mut self) -> Outcome {
+        let mut empty = self.fds.iter_mut().filter(|fd| **fd < 0);
+        loop {
+            let byte = self.conversation.receive(|tree| {
+                if let Some(slot) = empty.next() {
+                    *slot = tree.into_raw();
+                }
+            })?;
+            if byte != Some(Barrier::MORE) {
+                return expected(Barrier::TreesOpened, byte);
+            }
+        }
+    }
+
     /// Closes what only the steps behind it needed: until its start, the container's process holds nothing of the host's.
     fn let_go(&mut self, listener: &Borrowed) {
         self.mask = None;
@@ -148,12 +163,19 @@ impl Init {
         self.conversation = Conversation(None);
         self.let_go(&listener);
         let mask = ENDING.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
-        let signals = process::signalfd(mask).at(Attempt::Socket)?;
+        let signals = match process::signalfd(mask) {
+            Ok(signals) => signals,
+            Err(errno) => {
+                // Its creator has gone: whoever starts it is to hear of it.
+                self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
+                return Err(Failure { attempt: Attempt::Socket, errno, detail: 0 });
+            }
+        };
         loop {
             // Signals are blocked until the execve, and pid 1 would not die of them anyhow: a created container that
             // is told to end does so here.
-            if process::poll_two(&listener, &signals, -1).at(Attempt::Accept)? == Some(process::Ready::Second)
-            {
+            // Where it cannot wait for both, it waits for its start alone.
+            if process::poll_two(&listener, &signals, -1) == Ok(Some(process::Ready::Second)) {
                 process::exit(128 + libc::SIGTERM);
             }
             self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));

@@ -151,6 +151,7 @@ impl Init {
             }
             Step::Tell(barrier) => self.conversation.tell(*barrier),
             Step::Await(Barrier::CgroupJoined) => self.conversation.wait_for_cgroup(),
+            Step::Await(Barrier::TreesOpened) => self.wait_for_trees(),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),
             Step::AwaitStart { listener } => self.await_start(*listener),
             Step::NewSession => cofferdam_sys::process::setsid().at(Attempt::Setsid),

@@ -54,7 +54,7 @@ pub struct Plan {
     /// How init comes into being.
     pub road: Road,
     /// What the host side opens, by [`Slot`]: after [`HostStep::PrepareCgroup`] (a tree may be a cgroup directory) and before
-    /// [`HostStep::Spawn`].
+    /// [`HostStep::Spawn`]; trees at [`HostStep::OpenTrees`], where the plan has it.
     pub slots: Vec<SlotSource>,
     /// What the host side does, in order.
     pub host: Vec<HostStep>,
@@ -109,7 +109,7 @@ pub enum SlotSource {
         /// config.json's path.
         path: String,
     },
-    /// A detached copy of a mount tree: open_tree with OPEN_TREE_CLONE in the host's mount namespace.
+    /// A detached copy of a mount tree: open_tree with OPEN_TREE_CLONE.
     Tree {
         /// Absolute host path.
         path: String,
@@ -169,6 +169,10 @@ pub enum HostStep {
     },
     /// Spawns init as [`Plan::road`] says, with the slots.
     Spawn,
+    /// Opens the slots that are trees, in init's mount namespace, which belongs to another user namespace than the host's. There the
+    /// host's read-only, nosuid, nodev, noexec and atime flags are locked (`lock_mnt_tree` in `fs/namespace.c`), and so they are in a
+    /// tree that is taken from it: capabilities in the container's user namespace do not take them away.
+    OpenTrees,
     /// Makes what init is not born in: the v1 hierarchies.
     CompleteCgroup,
     /// Moves init into the cgroup; nothing is left to do where it was born there.

@@ -47,7 +47,7 @@ fn is_late_read_only(fstype: &str, destination: &str) -> bool {
 
 impl Context<'_> {
     /// The host side opens what init inside a user namespace may not reach, provided that the host side may.
-    fn opens_trees(&self) -> bool {
+    pub fn opens_trees(&self) -> bool {
         self.from_outside || self.ids.user_namespace && self.host.euid == 0
     }
 

@@ -86,8 +86,8 @@ impl Wanted {
         Road { staged: false, clone: self.born_in }
     }
 
-    /// The head of init's list: into all namespaces but the cgroup one.
-    pub fn enter(&self, draft: &mut Draft, spec: &Spec, ids: &Ids) {
+    /// The head of init's list: into all namespaces but the cgroup one. `trees`: the host side opens mount sources for init.
+    pub fn enter(&self, draft: &mut Draft, spec: &Spec, ids: &Ids, trees: bool) {
         if !self.staged() {
             let mut here = self.new;
             here.remove(Namespace::Cgroup);
@@ -131,6 +131,11 @@ impl Wanted {
             });
             draft.host(HostStep::Release(Barrier::IdsMapped));
             draft.step(Step::Await(Barrier::IdsMapped));
+        }
+        if trees && self.new.contains(Namespace::Mount) {
+            draft.host(HostStep::OpenTrees);
+            draft.host(HostStep::Release(Barrier::TreesOpened));
+            draft.step(Step::Await(Barrier::TreesOpened));
         }
         if self.has(Namespace::User) {
             draft.step(Step::BecomeNamespaceRoot);

@@ -56,7 +56,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
         draft.host(HostStep::CompleteCgroup);
     }
     draft.host(HostStep::Spawn);
-    wanted.enter(&mut draft, spec, &ids);
+    wanted.enter(&mut draft, spec, &ids, context.opens_trees());
     wanted.conditions(&mut draft, spec);
     if !ids.user_namespace {
         draft.host(HostStep::CompleteCgroup);

@@ -105,6 +105,8 @@ fn mark(barrier: Option<(Barrier, bool)>) -> &'static str {
         Some((Barrier::RuntimeHooks, false)) => "C▶ ",
         Some((Barrier::Committed, true)) => "▶D ",
         Some((Barrier::Committed, false)) => "D▶ ",
+        Some((Barrier::TreesOpened, true)) => "▶E ",
+        Some((Barrier::TreesOpened, false)) => "E▶ ",
     }
 }
 
@@ -214,6 +216,7 @@ impl Display for HostStep {
                 Ok(())
             }
             HostStep::Spawn => f.write_str("spawn init"),
+            HostStep::OpenTrees => f.write_str("open the mount sources in init's mount namespace"),
             HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
             HostStep::MapIds { uid, gid, deny_setgroups } => {

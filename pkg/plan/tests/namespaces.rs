@@ -68,6 +68,7 @@ fn a_new_user_namespace_comes_behind_what_the_host_owns() {
             "join pid namespace /p",
             "clone with user uts mount",
             "await the host: ids mapped",
+            "await the host: mount sources opened",
             "become root of the user namespace",
             "unshare ipc"
         ]
@@ -88,6 +89,7 @@ fn what_a_joined_user_namespace_owns_is_joined_behind_it_at_the_latest() {
             "join user namespace /u",
             "join network namespace /n",
             "clone with uts mount",
+            "await the host: mount sources opened",
             "become root of the user namespace"
         ]
     );

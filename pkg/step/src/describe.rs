@@ -10,6 +10,7 @@ impl Display for Barrier {
             Barrier::CgroupJoined => "cgroup joined",
             Barrier::RuntimeHooks => "runtime hooks run",
             Barrier::Committed => "committed",
+            Barrier::TreesOpened => "mount sources opened",
         })
     }
 }

@@ -172,9 +172,15 @@ pub enum Barrier {
     /// `create`: state and pid file are written, the container may wait for its `start`.
     /// `run`: state and pid file are written, the process may start.
     Committed = 4,
+    /// The host side has opened the trees that init mounts, in init's own mount namespace. They come with the byte, in the order of the
+    /// slots that are still empty; when they are many, [`Barrier::MORE`] stands in for it before the last ones.
+    TreesOpened = 5,
 }
 
 impl Barrier {
+    /// Not yet the barrier's byte: more descriptors follow.
+    pub const MORE: u8 = 0;
+
     /// The barrier of a byte read from the socket.
     pub const fn from_byte(byte: u8) -> Option<Barrier> {
         match byte {
@@ -182,6 +188,7 @@ impl Barrier {
             2 => Some(Barrier::CgroupJoined),
             3 => Some(Barrier::RuntimeHooks),
             4 => Some(Barrier::Committed),
+            5 => Some(Barrier::TreesOpened),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ use cofferdam_step::Slot;
 use cofferdam_sys::{Cwd, Fd, fs};
 
 /// Refuses namespaces that turn out to be the runtime's own; in front of the spawn.
-pub(super) fn check_files(conditions: &[Condition], slots: &[Fd]) -> Result<(), Error> {
+pub(super) fn check_files(conditions: &[Condition], slots: &[Option<Fd>]) -> Result<(), Error> {
     for condition in conditions {
         if let Condition::NotOurs { slot, message } = condition {
             let file = behind(slots, *slot)?;
@@ -40,9 +40,10 @@ pub(super) fn check_maps(conditions: &[Condition], pid: i32) -> Result<(), Error
     Ok(())
 }
 
-fn behind(slots: &[Fd], slot: Slot) -> Result<&Fd, Error> {
+fn behind(slots: &[Option<Fd>], slot: Slot) -> Result<&Fd, Error> {
     slots
         .get(usize::from(slot.0))
+        .and_then(Option::as_ref)
         .ok_or_else(|| Error::Unsupported("the plan names a slot that it has not".into()))
 }
 

@@ -2,6 +2,7 @@
 
 use crate::timeline;
 use cofferdam_step::{Barrier, Program, Report, ReportKind};
+use cofferdam_sys::process::{self, Ready};
 use cofferdam_sys::{Errno, Fd, Raw, Result, fs, net};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -32,6 +33,17 @@ impl Conversation {
         unless_gone(net::send_fds(&self.0, &[barrier as u8], &numbers))
     }
 
+    /// Lets init pass [`Barrier::TreesOpened`], with the trees.
+    pub(super) fn release_trees(&self, trees: &[Fd]) -> Result<()> {
+        let mut left = trees.chunks(net::MOST_FDS).peekable();
+        while let Some(some) = left.next() {
+            let byte = if left.peek().is_some() { Barrier::MORE } else { Barrier::TreesOpened as u8 };
+            let numbers: Vec<Raw> = some.iter().map(Fd::raw).collect();
+            unless_gone(net::send_fds(&self.0, &[byte], &numbers))?;
+        }
+        if trees.is_empty() { self.release(Barrier::TreesOpened) } else { Ok(()) }
+    }
+
     /// Sends one byte.
     pub(super) fn answer(&self, byte: u8) -> Result<()> {
         unless_gone(net::send(&self.0, &[byte]))
@@ -40,18 +52,34 @@ impl Conversation {
     /// Init's next record; none when it has ended or become the container's program. EPROTO for what is no record.
     pub(super) fn read(&self) -> Result<Option<Report>> {
         loop {
-            let mut bytes = [0; Report::SIZE];
-            let report = match fs::read_full(&self.0, &mut bytes) {
-                Ok(Report::SIZE) => Report::from_bytes(&bytes).map(Some).ok_or(Errno::EPROTO),
-                // Init died with something of ours unread.
-                Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
-                Ok(_) => Err(Errno::EPROTO),
-                Err(errno) => Err(errno),
-            };
-            match report {
+            match self.record() {
                 Ok(Some(timed)) if timed.kind == ReportKind::Timed => timeline::step(&timed),
                 other => return other,
             }
+        }
+    }
+
+    /// The same of one process among those that have the other end: none when this one has ended without a word.
+    pub(super) fn read_from(&self, process: &Fd) -> Result<Option<Report>> {
+        loop {
+            if process::poll_two(&self.0, process, -1)? == Some(Ready::Second) {
+                return Ok(None);
+            }
+            match self.record() {
+                Ok(Some(timed)) if timed.kind == ReportKind::Timed => timeline::step(&timed),
+                other => return other,
+            }
+        }
+    }
+
+    fn record(&self) -> Result<Option<Report>> {
+        let mut bytes = [0; Report::SIZE];
+        match fs::read_full(&self.0, &mut bytes) {
+            Ok(Report::SIZE) => Report::from_bytes(&bytes).map(Some).ok_or(Errno::EPROTO),
+            // Init died with something of ours unread.
+            Ok(0) | Err(Errno::ECONNRESET) => Ok(None),
+            Ok(_) => Err(Errno::EPROTO),
+            Err(errno) => Err(errno),
         }
     }
 

@@ -120,6 +120,8 @@ struct Journey<'a> {
     traveller: Option<Traveller>,
     /// `tasks` of the v1 hierarchies that init enters by itself.
     tasks: Vec<OwnedFd>,
+    /// What init mounts, opened in its mount namespace.
+    trees: Vec<Fd>,
     /// Init has said that only the execve is left.
     executing: bool,
 }
@@ -133,6 +135,7 @@ impl<'a> Journey<'a> {
             cgroup: None,
             traveller: None,
             tasks: Vec::new(),
+            trees: Vec::new(),
             executing: false,
         }
     }
@@ -160,6 +163,10 @@ impl<'a> Journey<'a> {
                 Ok(())
             }
             HostStep::Spawn => self.spawn(),
+            HostStep::OpenTrees => {
+                self.trees = slots::open_trees(&self.launch.plan.slots, self.traveller()?.pid)?;
+                Ok(())
+            }
             HostStep::CompleteCgroup => {
                 let completed = self.prepared.as_mut().map_or(Ok(()), Prepared::complete);
                 completed.map_err(|error| Error::below("prepare the cgroup", error))
@@ -188,6 +195,11 @@ impl<'a> Journey<'a> {
                 let sent = self.traveller()?.conversation.release_with(Barrier::CgroupJoined, &tasks);
                 sent.map_err(|errno| Error::call("speak to init", errno))
             }
+            HostStep::Release(Barrier::TreesOpened) => {
+                let trees = std::mem::take(&mut self.trees);
+                let sent = self.traveller()?.conversation.release_trees(&trees);
+                sent.map_err(|errno| Error::call("speak to init", errno))
+            }
             HostStep::Release(barrier) => {
                 let sent = self.traveller()?.conversation.release(*barrier);
                 sent.map_err(|errno| Error::call("speak to init", errno))
@@ -203,10 +215,10 @@ impl<'a> Journey<'a> {
 
     fn spawn(&mut self) -> Result<(), Error> {
         let Launch { plan, given, stdio, preserve_fds, .. } = self.launch;
-        let slots = slots::open(&plan.slots, given)?;
+        let slots = slots::open(&plan.slots, given, plan.host.contains(&HostStep::OpenTrees))?;
         conditions::check_files(&plan.conditions, &slots)?;
         let (born_in, _held) = self.birth_cgroup()?;
-        let mut inherit = road::numbers(&slots);
+        let mut inherit: Vec<Raw> = slots.iter().flatten().map(Fd::raw).collect();
         // What the caller wants to pass on need not be close-on-exec: callers differ.
         inherit.extend((3..3 + *preserve_fds).map(|fd| fd as Raw));
         let program =
@@ -277,7 +289,14 @@ impl<'a> Journey<'a> {
         let Some(prepared) = self.prepared.take() else { return self.join_cgroup(pid, born_in) };
         // Without clone3 nobody is born in a cgroup.
         let entered = if prepared.can_enter_by_itself() && (born_in || prepared.clone_dir().is_none()) {
-            self.tasks = prepared.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
+            match prepared.self_entry() {
+                Ok(tasks) => self.tasks = tasks,
+                Err(error) => {
+                    // It goes when init has gone, who may be in it.
+                    self.prepared = Some(prepared);
+                    return Err(Error::below("open the cgroup", error));
+                }
+            }
             Ok(prepared.entered())
         } else {
             prepared.enter(pid, born_in)
@@ -388,7 +407,8 @@ impl<'a> Journey<'a> {
     }
 
     fn turn_back(&mut self) {
-        if let Some(traveller) = &self.traveller {
+        // With it goes the conversation: a clone that nobody has heard of ends by that.
+        if let Some(traveller) = self.traveller.take() {
             traveller.end();
         }
         // What is only prepared removes itself; members first, for a cgroup with processes stays.

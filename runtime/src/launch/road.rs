@@ -94,7 +94,7 @@ impl Traveller {
     /// # Errors
     /// Those of read, behind which the clone, if there is one, ends when its socket closes, and of pidfd_open.
     pub fn arrive(&mut self) -> Result<Arrival> {
-        match self.conversation.read()? {
+        match self.conversation.read_from(&self.pidfd)? {
             Some(Report { kind: ReportKind::Cloned, detail, .. }) => {
                 // The clone is this process's child, and if it has ended already it is remembered: the pid is its own.
                 let pid = detail as i32;
@@ -125,9 +125,9 @@ impl Traveller {
     }
 }
 
-/// Numbers of some descriptors.
-pub fn numbers(fds: &[Fd]) -> Vec<Raw> {
-    fds.iter().map(Fd::raw).collect()
+/// Numbers of some descriptors; -1 for one that comes later.
+pub fn numbers(fds: &[Option<Fd>]) -> Vec<Raw> {
+    fds.iter().map(|fd| fd.as_ref().map_or(-1, Fd::raw)).collect()
 }
 
 /// stdio of this process, for those who pass it on.

@@ -19,9 +19,39 @@ pub struct Given<'a> {
     pub process: Option<&'a Fd>,
 }
 
-/// Opens all slots, in their order.
-pub(super) fn open(sources: &[SlotSource], given: &Given) -> Result<Vec<Fd>, Error> {
-    sources.iter().map(|source| open_one(source, given)).collect()
+/// Opens all slots, in their order; with `trees_later` not those that are for [`open_trees`].
+pub(super) fn open(
+    sources: &[SlotSource],
+    given: &Given,
+    trees_later: bool,
+) -> Result<Vec<Option<Fd>>, Error> {
+    let one = |source: &SlotSource| match source {
+        SlotSource::Tree { .. } if trees_later => Ok(None),
+        source => open_one(source, given).map(Some),
+    };
+    sources.iter().map(one).collect()
+}
+
+/// Opens the trees, in their order, in the mount namespace of the process `pid`: by a thread, with the host's rights.
+pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<Fd>, Error> {
+    let namespace = namespace(Namespace::Mount, &format!("/proc/{pid}/ns/mnt"))?;
+    let trees = || {
+        let trees = sources.iter().filter(|source| matches!(source, SlotSource::Tree { .. }));
+        trees.map(|source| open_one(source, &Given::default())).collect()
+    };
+    let enter = || {
+        // Whoever enters a mount namespace may not share its root and working directory with others (setns(2)).
+        process::unshare(nix::libc::CLONE_FS as u32)?;
+        process::setns(&namespace, Namespace::Mount.clone_flag())
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, || {
+            enter().map_err(|errno| Error::call("enter the container's mount namespace", errno))?;
+            trees()
+        });
+        let failed = |errno| Error::call("open the mount sources", errno);
+        thread.map_err(|error| failed(Errno::from(error)))?.join().unwrap_or(Err(failed(Errno::EIO)))
+    })
 }
 
 fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
