@@ -144,6 +144,7 @@ pub struct Tracer {
     /// Who the watchdog kills.
     alive: Arc<Mutex<BTreeSet<i32>>>,
     inits: usize,
+    threads: usize,
     host: i32,
     stdio_inherited: bool,
 }
@@ -181,6 +182,7 @@ impl Tracer {
             tracees: BTreeMap::new(),
             alive: Arc::default(),
             inits: 0,
+            threads: 0,
             host: 0,
             stdio_inherited: false,
         })
@@ -194,6 +196,7 @@ impl Tracer {
     /// Counts inits from 0 again.
     pub fn begin(&mut self) {
         self.inits = 0;
+        self.threads = 0;
     }
 
     /// Runs a command under the tracer; what it leaves running stays traced.
@@ -305,10 +308,16 @@ impl Tracer {
     /// A signal, or the first stop of a new process.
     fn stopped(&mut self, pid: Pid, signal: Signal, course: &Course) -> Result<()> {
         let Some(tracee) = self.tracees.get_mut(&pid.as_raw()) else {
-            let role = Role::Init(self.inits);
-            self.inits += 1;
+            // A thread of the host is the host: its calls are counted from a number on that the host does not reach.
+            let (role, begun) = if is_thread_of(pid, self.host) {
+                self.threads += 1;
+                (Role::Host, self.threads * 10_000)
+            } else {
+                self.inits += 1;
+                (Role::Init(self.inits - 1), 0)
+            };
             self.set_alive(pid.as_raw(), true);
-            let new = Tracee { role, inside: false, begun: 0, result: None, greeted: true, counts: true };
+            let new = Tracee { role, inside: false, begun, result: None, greeted: true, counts: true };
             self.tracees.insert(pid.as_raw(), new);
             return go_on(pid, course, None);
         };
@@ -442,6 +451,11 @@ fn gone_is_good(done: nix::Result<()>) -> Result<()> {
         Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Whether a new tracee is a thread of the process `leader`.
+fn is_thread_of(pid: Pid, leader: i32) -> bool {
+    std::path::Path::new(&format!("/proc/{leader}/task/{pid}")).exists()
 }
 
 /// Whether a process executes the runtime's sealed image.

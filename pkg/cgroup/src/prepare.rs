@@ -229,6 +229,12 @@ impl Prepared<'_> {
         let main = self.cgroup.main_path();
         if !self.unoccupied && self.cgroup.dirs.iter().any(|dir| dir.path == main && !dir.existed) {
             self.cgroup.kill_all(9)?;
+            // Of a hybrid the child may have been born into the v2 hierarchy, and into no other yet.
+            for dir in
+                self.cgroup.dirs.iter().filter(|dir| dir.is_unified() && !dir.existed && dir.path != main)
+            {
+                let _ = file::write(&dir.path, "cgroup.kill", "1");
+            }
         }
         self.cgroup.remove()
     }

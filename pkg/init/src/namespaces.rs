@@ -107,7 +107,11 @@ impl Init {
             process::Forked::Parent(pid) => match self.conversation.say(ReportKind::Cloned, i64::from(pid)) {
                 Ok(()) => process::exit(0),
                 Err(Failure { errno: Errno::EPIPE, .. }) => give_up(None),
-                Err(failure) => Err(failure),
+                Err(failure) => {
+                    // Nobody will hear of it.
+                    let _ = process::kill(pid, libc::SIGKILL);
+                    Err(failure)
+                }
             },
         }
     }
