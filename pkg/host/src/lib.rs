@@ -95,7 +95,11 @@ impl Host {
 }
 
 fn read(path: &str) -> io::Result<String> {
-    fs::read_to_string(path).map_err(|error| io::Error::new(error.kind(), format!("read {path}: {error}")))
+    fs::read_to_string(path).map_err(|error| {
+        // In words that do not depend on the C library.
+        let (kind, why) = (error.kind(), cofferdam_sys::Errno::from(error));
+        io::Error::new(kind, format!("read {path}: {why}"))
+    })
 }
 
 fn kernel_version() -> io::Result<(u32, u32)> {
