@@ -667,7 +667,7 @@ fn what_the_machine_has_not_is_refused_by_name(t: &T) {
         vec![
             (
                 json!({"linux": {"intelRdt": {"closID": "x"}}}),
-                "prepare the cgroup: config.json /linux/intelRdt: intelRdt is specified in config, but Intel RDT is not enabled: no resctrl is mounted",
+                "unable to apply cgroup configuration: config.json /linux/intelRdt: intelRdt is specified in config, but Intel RDT is not enabled: no resctrl is mounted",
                 OURS_ALONE,
             ),
             (

@@ -28,6 +28,7 @@ pub const TESTS: &[Test] = &[
         Need::Runc("1.1", "seccomp notify"),
     ]),
     test!(without_a_cgroup_there_is_no_list_and_no_pause).by_driver().needs(USERS),
+    test!(what_cannot_all_be_killed_is_warned_of).needs(USERS),
     test!(the_state_is_in_the_runtime_directory).needs(USERS),
     test!(devices_are_the_hosts).needs(USERS),
     test!(sysfs_without_a_network_of_its_own)
@@ -191,6 +192,21 @@ fn without_a_cgroup_there_is_no_list_and_no_pause(t: &T) {
         pause.says("cannot toggle freezer: cgroups not configured for container");
     }
     container.force_delete();
+}
+
+fn what_cannot_all_be_killed_is_warned_of(t: &T) {
+    let warnings = |bundle: &Bundle| {
+        let container = t.container(bundle);
+        let warnings = container.make(&["run"]).run().ok().warnings();
+        container.force_delete();
+        warnings.join("\n")
+    };
+    let mut bundle = bundle(t).args(&["true"]);
+    assert!(!warnings(&bundle).contains("strongly discouraged"));
+    let proc = json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]});
+    bundle.without_namespace("pid").without_mount("/proc").mount(proc);
+    let said = warnings(&bundle);
+    assert!(said.contains("Such configuration is strongly discouraged"), "{said}");
 }
 
 fn the_state_is_in_the_runtime_directory(t: &T) {

@@ -17,7 +17,7 @@
 //! | time namespace | 5.6 | `timeOffsets` | refused where config.json asks for it |
 //! | setns by pidfd | 5.8 | exec joins all namespaces in one call | a call for each file in /proc/PID/ns |
 //! | fsopen, fsmount, move_mount | 5.2 | mounts by fds, private procfs, errors with a reason | mount(2) onto /proc/self/fd/N |
-//! | open_tree | 5.2 | mount sources are opened in front of a user namespace | a bind mount from inside |
+//! | open_tree | 5.2 | the host side opens what a user namespace mounts | a bind mount from inside |
 //! | mount_setattr | 5.12 | recursive attributes, idmapped mounts | remount with MS_BIND; what has no other way fails |
 //! | MOUNT_ATTR_NOSYMFOLLOW | 5.14 | `nosymfollow` | MS_NOSYMFOLLOW (5.10) |
 //! | close_range, CLOSE_RANGE_CLOEXEC | 5.9, 5.11 | no descriptor of ours reaches the container | /proc/self/fd, one fcntl each |

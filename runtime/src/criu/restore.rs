@@ -188,7 +188,9 @@ impl Restoration<'_> {
             }
             _ => None,
         });
-        prepared.ok_or_else(no_cgroup)?.map_err(|error| Error::below("prepare the cgroup", error))
+        prepared
+            .ok_or_else(no_cgroup)?
+            .map_err(|error| Error::below("unable to apply cgroup configuration", error))
     }
 
     fn options(&self) -> rpc::Options {

@@ -17,7 +17,7 @@ use crate::timeline;
 use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
 use cofferdam_plan::{HostStep, Plan};
 use cofferdam_spec::Hook;
-use cofferdam_step::{Barrier, Program, Report, ReportKind, Step};
+use cofferdam_step::{Barrier, Namespace, Program, Report, ReportKind, Step};
 use cofferdam_sys::{AsFd as _, Fd, Raw, children, process};
 use nix::libc;
 use road::{Arrival, Departure, Traveller};
@@ -157,7 +157,7 @@ impl<'a> Journey<'a> {
             HostStep::PrepareCgroup { placement, settings, owner } => {
                 let options = CgroupOptions { rootless: self.launch.rootless, owner: *owner };
                 let prepared = Cgroup::begin(placement, settings, &options)
-                    .map_err(|error| Error::below("prepare the cgroup", error))?;
+                    .map_err(|error| Error::below("unable to apply cgroup configuration", error))?;
                 self.prepared = Some(prepared);
                 self.settings = Some(settings);
                 Ok(())
@@ -169,7 +169,7 @@ impl<'a> Journey<'a> {
             }
             HostStep::CompleteCgroup => {
                 let completed = self.prepared.as_mut().map_or(Ok(()), Prepared::complete);
-                completed.map_err(|error| Error::below("prepare the cgroup", error))
+                completed.map_err(|error| Error::below("unable to apply cgroup configuration", error))
             }
             HostStep::EnterCgroup => self.enter_cgroup(),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
@@ -302,10 +302,24 @@ impl<'a> Journey<'a> {
             prepared.enter(pid, born_in)
         };
         let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
+        if cgroup.dirs().is_empty() && !self.makes_a_pid_namespace() {
+            // runc's last words here are what its callers and its own tests look for.
+            tracing::warn!(
+                "a container without a cgroup and without a pid namespace of its own: what it starts cannot all be killed. \
+                 Such configuration is strongly discouraged"
+            );
+        }
         // Whatever clones on the way here has cloned: a limit of one process can hold now.
         let settled = self.settings.map_or(Ok(()), |settings| cgroup.settle(settings));
         self.cgroup = Some(cgroup);
         settled.map_err(|error| Error::below("set the cgroup's limits", error))
+    }
+
+    fn makes_a_pid_namespace(&self) -> bool {
+        let plan = self.launch.plan;
+        let clones =
+            |step: &Step| matches!(step, Step::Clone { namespaces } if namespaces.contains(Namespace::Pid));
+        plan.road.clone.contains(Namespace::Pid) || plan.init.iter().any(clones)
     }
 
     /// The cgroup of a container that is there.
