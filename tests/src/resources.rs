@@ -336,8 +336,12 @@ fn an_rdma_device_that_is_not_there_is_an_error(t: &T) {
     assert!(message.contains("nowhere_0 hca_handle=3 hca_object=10000"), "{message}");
 }
 
-/// net_cls and net_prio are in hardly any host's hierarchies any more: the test mounts them for itself, where it finds them free.
+/// net_cls and net_prio are in hardly any host's hierarchies any more: the test mounts them for itself, where it finds them free. But a
+/// hierarchy is in every process's /proc/PID/cgroup, and containerd's shim gives up where one is not mounted: so only when asked.
 fn classes_and_priorities_of_the_network(t: &T) {
+    if std::env::var_os("MOUNT_HIERARCHIES").is_none() {
+        t.skip("mounts hierarchies that the whole machine notices: only with MOUNT_HIERARCHIES=1");
+    }
     let table = fs::read_to_string("/proc/cgroups").expect("/proc/cgroups");
     let free = |name: &str| table.lines().any(|line| line.split('\t').take(2).eq([name, "0"]));
     if !free("net_cls") || !free("net_prio") {
