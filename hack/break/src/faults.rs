@@ -115,6 +115,9 @@ fn tolerated(call: &Call, phase: Phase, act: Act, played: &Played, extent: &Exte
         Act::Fail(_) | Act::FailLikely if aborted && memory => {
             Some("Rust aborts without memory; that is death, which delete --force clears up")
         }
+        Act::Fail(_) | Act::FailLikely if aborted && call.name == "rseq" => Some(
+            "glibc aborts where a thread has no restartable sequences; that is death, which delete --force clears up",
+        ),
         Act::Fail(_) | Act::FailLikely if call.name.ends_with("nanosleep") => {
             Some("Rust's sleep takes no failure but EINTR, nor does the kernel have one")
         }
@@ -123,6 +126,11 @@ fn tolerated(call: &Call, phase: Phase, act: Act, played: &Played, extent: &Exte
         ),
         Act::Fail(_) | Act::FailLikely if call.role != Role::Host && unheard(call, phase, played) => {
             Some("init waits for its starter and has nobody to tell: it ends, and the container has stopped")
+        }
+        Act::Fail(_) | Act::FailLikely
+            if memory && played.said.contains("open the mount sources: resource temp") =>
+        {
+            Some("pthread_create says EAGAIN, whatever it was that it could not have")
         }
         Act::Fail(_) | Act::FailLikely if phase == Phase::Run && played.ran => {
             Some("run cannot delete a container whose program has ended: it says why, and delete can do it")

@@ -34,7 +34,9 @@ pub(super) fn open(
 
 /// Opens the trees, in their order, in the mount namespace of the process `pid`: by a thread, with the host's rights.
 pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<Fd>, Error> {
-    let namespace = namespace(Namespace::Mount, &format!("/proc/{pid}/ns/mnt"))?;
+    let path = format!("/proc/{pid}/ns/mnt");
+    let namespace = fs::openat(&Cwd, path.as_bytes(), fs::O_RDONLY, 0)
+        .map_err(|errno| Error::io("open the mount namespace", path, errno))?;
     let trees = || {
         let trees = sources.iter().filter(|source| matches!(source, SlotSource::Tree { .. }));
         trees.map(|source| open_one(source, &Given::default())).collect()
