@@ -163,19 +163,14 @@ impl Init {
         self.conversation = Conversation(None);
         self.let_go(&listener);
         let mask = ENDING.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
-        let signals = match process::signalfd(mask) {
-            Ok(signals) => signals,
-            Err(errno) => {
-                // Its creator has gone: whoever starts it is to hear of it.
-                self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
-                return Err(Failure { attempt: Attempt::Socket, errno, detail: 0 });
-            }
-        };
+        // Its creator has gone, and nobody would hear why: where it cannot wait for both, it waits for its start alone.
+        let signals = process::signalfd(mask).ok();
         loop {
             // Signals are blocked until the execve, and pid 1 would not die of them anyhow: a created container that
             // is told to end does so here.
-            // Where it cannot wait for both, it waits for its start alone.
-            if process::poll_two(&listener, &signals, -1) == Ok(Some(process::Ready::Second)) {
+            if let Some(signals) = &signals
+                && process::poll_two(&listener, signals, -1) == Ok(Some(process::Ready::Second))
+            {
                 process::exit(128 + libc::SIGTERM);
             }
             self.conversation = Conversation(Some(net::accept(&listener).at(Attempt::Accept)?));
