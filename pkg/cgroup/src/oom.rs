@@ -11,9 +11,9 @@ use crate::error::CgroupError;
 use crate::file;
 use crate::layout::Version;
 
-/// A watch on a container's OOM kills. Ends when it is dropped.
+/// A watch on a container's lack of memory. Ends when it is dropped.
 ///
-/// Poll [`OomWatch::fd`] for [`OomWatch::interest`]; when it is ready, call [`OomWatch::kills`].
+/// Poll [`OomWatch::fd`] for [`OomWatch::interest`]; when it is ready, call [`OomWatch::take`].
 #[derive(Debug)]
 pub struct OomWatch {
     source: Source,
@@ -22,10 +22,11 @@ pub struct OomWatch {
 
 #[derive(Debug)]
 enum Source {
-    /// v1: the kernel counts the descriptor up at every OOM, and once when the cgroup is removed.
+    /// v1: the kernel counts the descriptor up at every OOM, before it looks for a process to kill (so the file's own count of kills
+    /// comes too late), and once when the cgroup is removed.
     V1 { event: EventFd, _control: File },
-    /// v2: `memory.events` itself can be polled.
-    V2(File),
+    /// v2: `memory.events` itself can be polled; with the kills that have been taken.
+    V2 { events: File, taken: u64 },
 }
 
 impl Cgroup {
@@ -37,7 +38,9 @@ impl Cgroup {
     pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
         let path = self.need("memory")?.to_owned();
         let source = if self.version == Version::V2 {
-            Source::V2(file::open(&path, "memory.events")?)
+            let mut events = file::open(&path, "memory.events")?;
+            let taken = kills(&mut events, &path)?;
+            Source::V2 { events, taken }
         } else {
             let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
             let event = EventFd::from_value_and_flags(0, flags)
@@ -49,18 +52,6 @@ impl Cgroup {
         };
         Ok(OomWatch { source, path })
     }
-
-    /// How many processes of the container the OOM killer has killed so far; 0 without a memory controller.
-    ///
-    /// # Errors
-    ///
-    /// When the counter cannot be read, above all because the cgroup is gone.
-    pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        match self.path("memory") {
-            Some(path) => count(path, self.version == Version::V2),
-            None => Ok(0),
-        }
-    }
 }
 
 impl OomWatch {
@@ -68,7 +59,7 @@ impl OomWatch {
     pub fn fd(&self) -> BorrowedFd<'_> {
         match &self.source {
             Source::V1 { event, .. } => event.as_fd(),
-            Source::V2(events) => events.as_fd(),
+            Source::V2 { events, .. } => events.as_fd(),
         }
     }
 
@@ -76,50 +67,41 @@ impl OomWatch {
     pub fn interest(&self) -> PollFlags {
         match self.source {
             Source::V1 { .. } => PollFlags::POLLIN,
-            Source::V2(_) => PollFlags::POLLPRI,
+            Source::V2 { .. } => PollFlags::POLLPRI,
         }
     }
 
-    /// How many processes have been killed since the container began, and makes the descriptor wait for the next
-    /// event. `None`: the cgroup is gone.
+    /// How many processes were killed since this was asked last (v2), or whether memory ran out, 1 or 0 (v1, where one kill may take
+    /// several tries, each with a notice); and makes the descriptor wait for the next time. `None`: the cgroup is gone.
     ///
     /// # Errors
     ///
     /// When the counter cannot be read.
-    pub fn kills(&mut self) -> Result<Option<u64>, CgroupError> {
-        let result = match &mut self.source {
+    pub fn take(&mut self) -> Result<Option<u64>, CgroupError> {
+        let count = match &mut self.source {
             Source::V1 { event, .. } => {
                 // Nothing to read is right, too: the caller may look without an event.
-                let _ = event.read();
-                count(&self.path, false)
+                let noticed = event.read().is_ok();
+                file::read(&self.path, "memory.oom_control").map(|_| u64::from(noticed))
             }
-            Source::V2(events) => {
-                let mut text = String::new();
-                match file::reread(events, &mut text) {
-                    Ok(()) => Ok(find(&text)),
-                    Err(source) => {
-                        Err(CgroupError::io("read", file::join(&self.path, "memory.events"), source))
-                    }
-                }
-            }
+            Source::V2 { events, taken } => kills(events, &self.path).map(|kills| {
+                let before = std::mem::replace(taken, kills);
+                kills.saturating_sub(before)
+            }),
         };
-        match result {
-            Ok(kills) => Ok(Some(kills)),
+        match count {
+            Ok(count) => Ok(Some(count)),
             Err(error) if error.is_gone() => Ok(None),
             Err(error) => Err(error),
         }
     }
 }
 
-fn count(path: &str, v2: bool) -> Result<u64, CgroupError> {
-    let name = if v2 { "memory.events" } else { "memory.oom_control" };
-    Ok(find(&file::read(path, name)?))
-}
-
-/// The counter's name is the same in both files; v1 has it since Linux 4.13.
-fn find(text: &str) -> u64 {
-    text.lines()
-        .find_map(|line| line.strip_prefix("oom_kill "))
-        .and_then(|n| n.trim().parse().ok())
-        .unwrap_or(0)
+/// The kills that `memory.events` counts.
+fn kills(events: &mut File, path: &str) -> Result<u64, CgroupError> {
+    let mut text = String::new();
+    file::reread(events, &mut text)
+        .map_err(|source| CgroupError::io("read", file::join(path, "memory.events"), source))?;
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
 }

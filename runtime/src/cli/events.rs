@@ -65,15 +65,13 @@ struct Watch<'a> {
     container: &'a Container,
     pidfd: OwnedFd,
     oom: OomWatch,
-    kills: u64,
 }
 
 impl<'a> Watch<'a> {
     fn begin(container: &'a Container, pidfd: OwnedFd) -> Result<Watch<'a>, Error> {
         let oom = container.cgroup().watch_oom();
         let oom = oom.map_err(|error| Error::below("watch for lack of memory", error))?;
-        let kills = container.cgroup().oom_kills().unwrap_or(0);
-        Ok(Watch { container, pidfd, oom, kills })
+        Ok(Watch { container, pidfd, oom })
     }
 
     fn until_end(&mut self, interval: Duration) -> Result<(), Error> {
@@ -92,7 +90,7 @@ impl<'a> Watch<'a> {
             }
             let ended = fds[0].any() == Some(true);
             // In this order: the last thing that a container does may be to run out of memory.
-            if fds[1].revents().is_some_and(|events| !events.is_empty()) && !self.print_kills()? || ended {
+            if fds[1].revents().is_some_and(|events| !events.is_empty()) && !self.print_lacks()? || ended {
                 return Ok(());
             }
             if Instant::now() >= next {
@@ -104,14 +102,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// An event for each kill since the last look; false when the cgroup is gone.
-    fn print_kills(&mut self) -> Result<bool, Error> {
-        let kills = self.oom.kills().map_err(|error| Error::below("watch for lack of memory", error))?;
-        let Some(kills) = kills else { return Ok(false) };
-        for _ in self.kills..kills {
+    /// An event for each time that memory ran out; false when the cgroup is gone.
+    fn print_lacks(&mut self) -> Result<bool, Error> {
+        let lacks = self.oom.take().map_err(|error| Error::below("watch for lack of memory", error))?;
+        let Some(lacks) = lacks else { return Ok(false) };
+        for _ in 0..lacks {
             print(&Event::oom(self.container.id()))?;
         }
-        self.kills = kills;
         Ok(true)
     }
 }
