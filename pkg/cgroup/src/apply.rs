@@ -9,9 +9,6 @@ use crate::file;
 use crate::translate::{AboveUsage, Settings};
 use crate::write::{How, Write};
 
-/// What systemd rounds up to whole percents.
-const QUOTAS: [&str; 2] = ["cpu.max", "cpu.cfs_quota_us"];
-
 impl Cgroup {
     /// Sets new limits on a container that exists (`update`).
     ///
@@ -29,13 +26,7 @@ impl Cgroup {
                 Err(error) if error.is(Errno::EINVAL) || error.is(Errno::ERANGE) => return Err(error),
                 _ => {}
             }
-            let exact = self.path("cpu").map(|dir| QUOTAS.map(|name| (dir, name, file::read(dir, name))));
             crate::systemd::set_properties(self, settings)?;
-            for (dir, name, quota) in exact.into_iter().flatten() {
-                if let Ok(quota) = quota {
-                    file::write(dir, name, quota.trim())?;
-                }
-            }
         }
         if let Some(policy) = &settings.devices {
             device_filter::set(self, policy, false)?;
@@ -293,14 +284,15 @@ mod tests {
 
     #[test]
     fn systemd_hears_of_the_quota_that_is_there() {
-        use crate::systemd::property::{Property, with_present_quota};
+        use crate::systemd::{property::Property, quota::PresentQuota};
         let fake = Fake::new("quota", &[("cpu.max", "50000 90000\n")]);
         let said = [
             Property::new("CPUQuotaPeriodUSec", 90_000u64),
             Property::new("CPUQuotaPerSecUSec", u64::MAX),
             Property::new("TasksMax", 7u64),
         ];
-        let heard = with_present_quota(&said, &fake.cgroup);
+        let quota = PresentQuota::of(&fake.cgroup).unwrap();
+        let heard = quota.within(&said);
         let heard: Vec<_> = heard.iter().map(|one| (one.name.as_str(), one.value.clone())).collect();
         let want = [
             ("TasksMax", 7u64.into()),
@@ -308,6 +300,9 @@ mod tests {
             ("CPUQuotaPerSecUSec", 560_000u64.into()),
         ];
         assert_eq!(heard, want);
+        file::write(fake.cgroup.path("cpu").unwrap(), "cpu.max", "60000 90000").unwrap();
+        quota.restore().unwrap();
+        assert!(fake.read("cpu.max").starts_with("50000 90000"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod annotation;
 mod bus;
 pub mod property;
+pub(crate) mod quota;
 pub mod value;
 mod wire;
 
@@ -20,6 +21,7 @@ use crate::translate::Settings;
 pub(crate) use bus::Bus;
 use bus::Failure;
 use property::Property;
+use quota::PresentQuota;
 use value::Value;
 
 /// A connection on which systemd has been asked for its version.
@@ -128,12 +130,16 @@ fn unit_properties(unit: &Unit, v2: bool, pid: i32) -> Vec<Property> {
     properties
 }
 
-/// Changes the limits that systemd knows of a unit.
+/// Changes the limits that systemd knows of a unit, which has the CPU quota of its files by now.
 pub(crate) fn set_properties(cgroup: &Cgroup, settings: &Settings) -> Result<(), CgroupError> {
     let Some(unit) = cgroup.unit.as_ref().filter(|_| !settings.properties.is_empty()) else { return Ok(()) };
     let mut session = Session::open(unit)?;
     let version = session.version()?;
-    let properties = property::with_present_quota(&settings.properties, cgroup);
+    let quota = PresentQuota::of(cgroup);
+    let properties = match &quota {
+        Some(quota) => &quota.within(&settings.properties),
+        None => &settings.properties,
+    };
     let properties = properties.iter().filter(|property| property.since <= version);
     // On v1 systemd applies the device rules anew with every change, from deny-all up; a process that opens its
     // terminal meanwhile would be refused. (systemd does not support v1 any more since 258.)
@@ -142,7 +148,8 @@ pub(crate) fn set_properties(cgroup: &Cgroup, settings: &Settings) -> Result<(),
     if pause {
         cgroup.thaw()?;
     }
-    result.map_err(|error| error.during(format!("set properties of unit {}", unit.name)))
+    result.map_err(|error| error.during(format!("set properties of unit {}", unit.name)))?;
+    quota.map_or(Ok(()), |quota| quota.restore())
 }
 
 /// Ends the unit. No such unit is no error: a scope goes away with its last process.

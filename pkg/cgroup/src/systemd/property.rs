@@ -7,10 +7,7 @@
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::Cgroup;
 use crate::devices::{DevicePolicy, DeviceType, Exception};
-use crate::file;
-use crate::layout::Version;
 use crate::refused::Refused;
 use crate::systemd::value::Value;
 use crate::translate::{cpu_weight, swap_only};
@@ -130,7 +127,7 @@ fn idle() -> Property {
     Property::new("CPUWeight", 0u64).of_version(252)
 }
 
-fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
+pub(super) fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
     if period != 0 {
         out.push(Property::new("CPUQuotaPeriodUSec", period).of_version(242));
     }
@@ -148,29 +145,6 @@ fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
         _ => INFINITY,
     };
     out.push(Property::new("CPUQuotaPerSecUSec", per_second));
-}
-
-/// With the CPU quota that the cgroup has by now. `update` may name the quota or the period alone, and what it does not name stays as it
-/// is; systemd's word is made of both, and its own write would undo that.
-pub(crate) fn with_present_quota(properties: &[Property], cgroup: &Cgroup) -> Vec<Property> {
-    let is_quota = |property: &&Property| property.name.starts_with("CPUQuota");
-    let present =
-        if properties.iter().any(|property| is_quota(&property)) { present_quota(cgroup) } else { None };
-    let Some((now, period)) = present else { return properties.to_vec() };
-    let mut out: Vec<Property> = properties.iter().filter(|property| !is_quota(property)).cloned().collect();
-    quota(now, period, &mut out);
-    out
-}
-
-fn present_quota(cgroup: &Cgroup) -> Option<(i64, u64)> {
-    let read = |name| file::read(cgroup.path("cpu")?, name).ok();
-    match cgroup.version() {
-        Version::V2 => cpu_max(&read("cpu.max")?),
-        _ => Some((
-            read("cpu.cfs_quota_us")?.trim().parse().ok()?,
-            read("cpu.cfs_period_us")?.trim().parse().ok()?,
-        )),
-    }
 }
 
 fn mask(name: &str, list: &str) -> Result<Property, String> {
@@ -282,7 +256,7 @@ fn max_or_number(value: &str) -> Option<u64> {
     if value == "max" { Some(INFINITY) } else { value.parse().ok() }
 }
 
-fn cpu_max(value: &str) -> Option<(i64, u64)> {
+pub(super) fn cpu_max(value: &str) -> Option<(i64, u64)> {
     let mut words = value.split_ascii_whitespace();
     let quota = match words.next()? {
         "max" => 0,
