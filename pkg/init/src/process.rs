@@ -91,12 +91,12 @@ impl Init {
         groups: Option<&[u32]>,
         umask: Option<u32>,
     ) -> Outcome {
-        match groups.map(cred::setgroups) {
-            // A namespace that is joined says so only now (user_namespaces(7)): as runc does, none are the ones that it has.
-            Some(Err(Errno::EPERM))
-                if groups.is_some_and(<[u32]>::is_empty) && self.setgroups_denied()? => {}
-            Some(set) => set.at(Attempt::Setgroups)?,
-            None => {}
+        if let Some(groups) = groups {
+            match cred::setgroups(groups) {
+                // A namespace that is joined says so only now (user_namespaces(7)): as runc does, none are the ones that it has.
+                Err(Errno::EPERM) if groups.is_empty() && self.setgroups_denied()? => {}
+                set => set.at(Attempt::Setgroups)?,
+            }
         }
         cred::setgid(gid).at(Attempt::Setgid)?;
         if uid == 0 {
