@@ -41,18 +41,21 @@ pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<Fd>, Er
         let trees = sources.iter().filter(|source| matches!(source, SlotSource::Tree { .. }));
         trees.map(|source| open_one(source, &Given::default())).collect()
     };
-    let enter = || {
+    by_thread(|| {
         // Whoever enters a mount namespace may not share its root and working directory with others (setns(2)).
-        process::unshare(nix::libc::CLONE_FS as u32)?;
-        process::setns(&namespace, Namespace::Mount.clone_flag())
-    };
+        process::unshare(nix::libc::CLONE_FS as u32)
+            .and_then(|()| process::setns(&namespace, Namespace::Mount.clone_flag()))
+            .map_err(|errno| Error::call("enter the container's mount namespace", errno))?;
+        trees()
+    })
+    .unwrap_or_else(|errno| Err(Error::call("open the mount sources", errno)))
+}
+
+/// What a thread makes of it: whatever it leaves or enters is left or entered by nobody else. An error of its own means that there was no thread.
+fn by_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, || {
-            enter().map_err(|errno| Error::call("enter the container's mount namespace", errno))?;
-            trees()
-        });
-        let failed = |errno| Error::call("open the mount sources", errno);
-        thread.map_err(|error| failed(Errno::from(error)))?.join().unwrap_or(Err(failed(Errno::EIO)))
+        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, work);
+        thread.map_err(Errno::from)?.join().map_err(|_| Errno::EIO)
     })
 }
 
@@ -124,14 +127,11 @@ fn tree(
 /// Linux < 5.12 (and a filter that knows no mount_setattr) cannot change a detached tree. So the tree is taken from a copy of our
 /// mount namespace in which everything has the propagation already; it belongs to a thread, and goes with it.
 fn tree_of_copy(path: &str, recursive: bool, how: Propagation) -> Result<Fd, Errno> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, || {
-            process::unshare(Namespace::Mount.clone_flag())?;
-            mount::mount(b"", b"/", b"", how.flag | mount::MS_REC, b"")?;
-            mount::open_tree_clone(&Cwd, path.as_bytes(), recursive)
-        });
-        thread.map_err(Errno::from)?.join().unwrap_or(Err(Errno::EIO))
-    })
+    by_thread(|| {
+        process::unshare(Namespace::Mount.clone_flag())?;
+        mount::mount(b"", b"/", b"", how.flag | mount::MS_REC, b"")?;
+        mount::open_tree_clone(&Cwd, path.as_bytes(), recursive)
+    })?
 }
 
 /// A user namespace with the wanted mappings, held by nothing but the descriptor: it is made by an init that is ended at once.
