@@ -85,9 +85,19 @@ impl Conversation {
     /// "tasks": 0 is the writer).
     pub(crate) fn wait_for_cgroup(&self) -> Outcome {
         let mut entered = Ok(());
-        let byte = self.receive(|tasks| entered = entered.and(fs::write_all(&tasks, b"0")))?;
-        entered.at(Attempt::EnterCgroup)?;
-        expected(Barrier::CgroupJoined, byte)
+        let enter = |tasks| entered = entered.and(fs::write_all(&tasks, b"0"));
+        self.wait_for_descriptors(Barrier::CgroupJoined, enter)?;
+        entered.at(Attempt::EnterCgroup)
+    }
+
+    /// Waits for a barrier's byte and the descriptors that come along.
+    fn wait_for_descriptors(&self, barrier: Barrier, mut take: impl FnMut(Fd)) -> Outcome {
+        loop {
+            let byte = self.receive(&mut take)?;
+            if byte != Some(Barrier::MORE) {
+                return expected(barrier, byte);
+            }
+        }
     }
 
     /// One byte, or none when the other side is gone.
@@ -133,16 +143,11 @@ impl Init {
     /// Waits for the trees that the host side opens: they take the slots that are still empty.
     pub(crate) fn wait_for_trees(&mut self) -> Outcome {
         let mut empty = self.fds.iter_mut().filter(|fd| **fd < 0);
-        loop {
-            let byte = self.conversation.receive(|tree| {
-                if let Some(slot) = empty.next() {
-                    *slot = tree.into_raw();
-                }
-            })?;
-            if byte != Some(Barrier::MORE) {
-                return expected(Barrier::TreesOpened, byte);
+        self.conversation.wait_for_descriptors(Barrier::TreesOpened, |tree| {
+            if let Some(slot) = empty.next() {
+                *slot = tree.into_raw();
             }
-        }
+        })
     }
 
     /// Closes what only the steps behind it needed: until its start, the container's process holds nothing of the host's.

@@ -19,29 +19,15 @@ impl Conversation {
         unless_gone(net::send(&self.0, &message))
     }
 
-    /// Lets init pass a barrier.
-    pub(super) fn release(&self, barrier: Barrier) -> Result<()> {
-        self.answer(barrier as u8)
-    }
-
     /// Lets init pass a barrier, and gives it descriptors with that.
-    pub(super) fn release_with(&self, barrier: Barrier, fds: &[OwnedFd]) -> Result<()> {
-        if fds.is_empty() {
-            return self.release(barrier);
-        }
-        let numbers: Vec<Raw> = fds.iter().map(AsRawFd::as_raw_fd).collect();
-        unless_gone(net::send_fds(&self.0, &[barrier as u8], &numbers))
-    }
-
-    /// Lets init pass [`Barrier::TreesOpened`], with the trees.
-    pub(super) fn release_trees(&self, trees: &[Fd]) -> Result<()> {
-        let mut left = trees.chunks(net::MOST_FDS).peekable();
+    pub(super) fn release(&self, barrier: Barrier, fds: &[OwnedFd]) -> Result<()> {
+        let mut left = fds.chunks(net::MOST_FDS).peekable();
         while let Some(some) = left.next() {
-            let byte = if left.peek().is_some() { Barrier::MORE } else { Barrier::TreesOpened as u8 };
-            let numbers: Vec<Raw> = some.iter().map(Fd::raw).collect();
+            let byte = if left.peek().is_some() { Barrier::MORE } else { barrier as u8 };
+            let numbers: Vec<Raw> = some.iter().map(AsRawFd::as_raw_fd).collect();
             unless_gone(net::send_fds(&self.0, &[byte], &numbers))?;
         }
-        if trees.is_empty() { self.release(Barrier::TreesOpened) } else { Ok(()) }
+        if fds.is_empty() { self.answer(barrier as u8) } else { Ok(()) }
     }
 
     /// Sends one byte.
@@ -51,25 +37,24 @@ impl Conversation {
 
     /// Init's next record; none when it has ended or become the container's program. EPROTO for what is no record.
     pub(super) fn read(&self) -> Result<Option<Report>> {
-        loop {
-            match self.record() {
-                Ok(Some(timed)) if timed.kind == ReportKind::Timed => timeline::step(&timed),
-                other => return other,
-            }
-        }
+        self.read_after(|| Ok(true))
     }
 
     /// The same of one process among those that have the other end: none when this one has ended without a word.
     pub(super) fn read_from(&self, process: &Fd) -> Result<Option<Report>> {
-        loop {
-            if process::poll_two(&self.0, process, -1)? == Some(Ready::Second) {
-                return Ok(None);
-            }
+        self.read_after(|| Ok(process::poll_two(&self.0, process, -1)? != Some(Ready::Second)))
+    }
+
+    /// Init's next record, before each of which `is_there` says whether there is one to wait for. What tells of times alone goes to the
+    /// timeline.
+    fn read_after(&self, is_there: impl Fn() -> Result<bool>) -> Result<Option<Report>> {
+        while is_there()? {
             match self.record() {
                 Ok(Some(timed)) if timed.kind == ReportKind::Timed => timeline::step(&timed),
                 other => return other,
             }
         }
+        Ok(None)
     }
 
     fn record(&self) -> Result<Option<Report>> {

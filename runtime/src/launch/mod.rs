@@ -121,7 +121,7 @@ struct Journey<'a> {
     /// `tasks` of the v1 hierarchies that init enters by itself.
     tasks: Vec<OwnedFd>,
     /// What init mounts, opened in its mount namespace.
-    trees: Vec<Fd>,
+    trees: Vec<OwnedFd>,
     /// Init has said that only the execve is left.
     executing: bool,
 }
@@ -190,18 +190,13 @@ impl<'a> Journey<'a> {
                         .map_err(|errno| Error::call(format!("set rlimit {}", limit.resource), errno))
                 })
             }
-            HostStep::Release(Barrier::CgroupJoined) => {
-                let tasks = std::mem::take(&mut self.tasks);
-                let sent = self.traveller()?.conversation.release_with(Barrier::CgroupJoined, &tasks);
-                sent.map_err(|errno| Error::call("speak to init", errno))
-            }
-            HostStep::Release(Barrier::TreesOpened) => {
-                let trees = std::mem::take(&mut self.trees);
-                let sent = self.traveller()?.conversation.release_trees(&trees);
-                sent.map_err(|errno| Error::call("speak to init", errno))
-            }
             HostStep::Release(barrier) => {
-                let sent = self.traveller()?.conversation.release(*barrier);
+                let fds = match barrier {
+                    Barrier::CgroupJoined => std::mem::take(&mut self.tasks),
+                    Barrier::TreesOpened => std::mem::take(&mut self.trees),
+                    _ => Vec::new(),
+                };
+                let sent = self.traveller()?.conversation.release(*barrier, &fds);
                 sent.map_err(|errno| Error::call("speak to init", errno))
             }
             HostStep::Await(barrier) => self.await_barrier(*barrier),
@@ -286,21 +281,16 @@ impl<'a> Journey<'a> {
 
     fn enter_cgroup(&mut self) -> Result<(), Error> {
         let &Traveller { pid, in_cgroup: born_in, .. } = self.traveller()?;
-        let Some(prepared) = self.prepared.take() else { return self.join_cgroup(pid, born_in) };
+        let Some(prepared) = &self.prepared else { return self.join_cgroup(pid, born_in) };
         // Without clone3 nobody is born in a cgroup.
-        let entered = if prepared.can_enter_by_itself() && (born_in || prepared.clone_dir().is_none()) {
-            match prepared.self_entry() {
-                Ok(tasks) => self.tasks = tasks,
-                Err(error) => {
-                    // It goes when init has gone, who may be in it.
-                    self.prepared = Some(prepared);
-                    return Err(Error::below("open the cgroup", error));
-                }
-            }
-            Ok(prepared.entered())
-        } else {
-            prepared.enter(pid, born_in)
-        };
+        let by_itself = prepared.can_enter_by_itself() && (born_in || prepared.clone_dir().is_none());
+        if by_itself {
+            // What fails here is removed behind the end of init, who may be in it.
+            let tasks = prepared.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
+            self.tasks = tasks;
+        }
+        let Some(prepared) = self.prepared.take() else { return Ok(()) };
+        let entered = if by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
         let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
         if cgroup.dirs().is_empty() && !self.makes_a_pid_namespace() {
             // runc's last words here are what its callers and its own tests look for.

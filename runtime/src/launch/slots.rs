@@ -7,6 +7,7 @@ use cofferdam_plan::{IdMap, SlotSource};
 use cofferdam_step::{Barrier, Namespace, Program, Propagation, Step};
 use cofferdam_sys::mount::{self, MountAttr, attr};
 use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, net, process};
+use std::os::fd::OwnedFd;
 
 /// Descriptors that only the caller has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,13 +34,13 @@ pub(super) fn open(
 }
 
 /// Opens the trees, in their order, in the mount namespace of the process `pid`: by a thread, with the host's rights.
-pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<Fd>, Error> {
+pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<OwnedFd>, Error> {
     let path = format!("/proc/{pid}/ns/mnt");
     let namespace = fs::openat(&Cwd, path.as_bytes(), fs::O_RDONLY, 0)
         .map_err(|errno| Error::io("open the mount namespace", path, errno))?;
     let trees = || {
         let trees = sources.iter().filter(|source| matches!(source, SlotSource::Tree { .. }));
-        trees.map(|source| open_one(source, &Given::default())).collect()
+        trees.map(|source| open_one(source, &Given::default()).map(OwnedFd::from)).collect()
     };
     by_thread(|| {
         // Whoever enters a mount namespace may not share its root and working directory with others (setns(2)).
