@@ -19,6 +19,8 @@
 //! (its own dispatch needs them, ours does not), and turn the halves around for big-endian architectures, which it
 //! does not know.
 
+use std::ops::Range;
+
 use oci_spec::runtime::LinuxSeccompOperator as Op;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
@@ -171,7 +173,7 @@ enum Place {
     /// Nowhere: a rule with fewer conditions already covers it.
     Covered,
     /// Instead of these, all of which it covers.
-    Instead(std::ops::Range<usize>),
+    Instead(Range<usize>),
 }
 
 impl Ordered {
@@ -205,7 +207,7 @@ impl Ordered {
                 return Place::Covered;
             }
             let test = |at: usize| &nodes(at)[depth];
-            let mut at = first(here.clone(), |at| !test(at).goes_before(node));
+            let mut at = self.first(here.clone(), |path| !path[depth].goes_before(node));
             // Comparisons of other kinds may have the same place in the order.
             while at < here.end && !test(at).same_test(node) {
                 if node.goes_before(test(at)) {
@@ -214,8 +216,8 @@ impl Ordered {
                 at += 1;
             }
             // Of the rules with this comparison, those that go on where it holds lie first.
-            let end = first(at..here.end, |at| !test(at).same_test(node));
-            let fails = first(at..end, |at| !test(at).branch);
+            let end = self.first(at..here.end, |path| !path[depth].same_test(node));
+            let fails = self.first(at..end, |path| !path[depth].branch);
             here = if node.branch { at..fails } else { fails..end };
             if here.is_empty() {
                 return Place::At(here.start);
@@ -224,30 +226,22 @@ impl Ordered {
         Place::Instead(here)
     }
 
+    /// The first place from which on `holds` does; the end if it does nowhere. Profiles are mostly in order: both ends are tried first.
+    fn first(&self, range: Range<usize>, holds: impl Fn(&[Node]) -> bool) -> usize {
+        let holds = |&at: &u32| holds(&self.rules[at as usize].0);
+        let order = &self.order[range.clone()];
+        match order {
+            [] => range.start,
+            [first, ..] if holds(first) => range.start,
+            [.., last] if !holds(last) => range.end,
+            _ => range.start + order.partition_point(|at| !holds(at)),
+        }
+    }
+
     pub fn into_rules(self) -> Vec<Rule> {
         let mut rules: Vec<Option<Rule>> = self.rules.into_iter().map(|(_, rule)| Some(rule)).collect();
         self.order.into_iter().filter_map(|at| rules[at as usize].take()).collect()
     }
-}
-
-/// The first index from which on `holds` does; the end if it does nowhere. Profiles are mostly in order: both ends are tried first.
-fn first(range: std::ops::Range<usize>, holds: impl Fn(usize) -> bool) -> usize {
-    let (mut from, mut to) = (range.start, range.end);
-    if range.is_empty() || holds(from) {
-        return from;
-    }
-    if !holds(to - 1) {
-        return to;
-    }
-    while from < to {
-        let middle = from.midpoint(to);
-        if holds(middle) {
-            to = middle;
-        } else {
-            from = middle + 1;
-        }
-    }
-    from
 }
 
 /// Writes the code of rules that want one argument to be one of several values: the argument is loaded once for all of them.
