@@ -26,6 +26,24 @@ pub struct Unified {
     pub own_path: String,
 }
 
+impl Hierarchy {
+    /// The caller's own cgroup, as an absolute path.
+    pub fn own_dir(&self) -> String {
+        dir(&self.mount_point, &self.own_path)
+    }
+}
+
+impl Unified {
+    /// The caller's own cgroup, as an absolute path.
+    pub fn own_dir(&self) -> String {
+        dir(&self.mount_point, &self.own_path)
+    }
+}
+
+fn dir(mount_point: &str, path: &str) -> String {
+    format!("{mount_point}{}", path.trim_end_matches('/'))
+}
+
 /// Which cgroup versions are mounted, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -52,9 +52,7 @@ impl Context<'_> {
         let dirs = &self.placement.dirs;
         let path = match (dirs.last(), self.host.cgroup.unified()) {
             (Some(dir), _) if own => dir.path.clone(),
-            (None, Some(unified)) if own => {
-                format!("{}{}", unified.mount_point, unified.own_path.trim_end_matches('/'))
-            }
+            (None, Some(unified)) if own => unified.own_dir(),
             (_, Some(unified)) => unified.mount_point.clone(),
             _ => "/sys/fs/cgroup".to_owned(),
         };
@@ -137,7 +135,7 @@ impl Context<'_> {
 
     fn cgroup1_bind(&self, draft: &mut Draft, path: String, hierarchy: &Hierarchy, parsed: &Parsed) -> Mount {
         let dir = self.placement.dirs.iter().find(|dir| dir.controllers == hierarchy.controllers);
-        let own = format!("{}{}", hierarchy.mount_point, hierarchy.own_path.trim_end_matches('/'));
+        let own = hierarchy.own_dir();
         // Without a driver there is none of the container's.
         let source = dir.map_or(own.as_str(), |dir| dir.path.as_str());
         let mount = Mount {
