@@ -2,12 +2,14 @@
 
 use crate::harness::{Bundle, Container, Need, Out, T, Test};
 use crate::test;
+use nix::mount::MsFlags;
 use serde_json::{Value, json};
 
 pub const TESTS: &[Test] = &[
     test!(a_bind_mount_is_added_and_removed).needs(LIVE),
     test!(a_tmpfs_is_added_with_its_options).needs(LIVE),
     test!(mounts_are_added_in_a_user_namespace).needs(LIVE),
+    test!(what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace).needs(LIVE),
     test!(a_link_of_the_container_does_not_lead_out).needs(LIVE),
     test!(a_source_is_the_hosts).needs(LIVE),
     test!(all_are_added_or_none).needs(LIVE),
@@ -71,6 +73,35 @@ fn mounts_are_added_in_a_user_namespace(t: &T) {
         container.exec_sh("stat -c %u /t; touch /t/mine; stat -c %u /t/mine; cat /t/file"),
         "0\n0\nbound\n"
     );
+    container.force_delete();
+}
+
+fn what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace(t: &T) {
+    let dir = t.make_dir("volume");
+    for below in [dir.clone(), dir.join("below")] {
+        t.mount("tmpfs", &below, "tmpfs", MsFlags::empty(), "");
+        std::fs::create_dir(below.join("below")).unwrap();
+        let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | MsFlags::MS_NOSUID;
+        nix::mount::mount(None::<&str>, &below, None::<&str>, flags, None::<&str>).unwrap();
+    }
+    let mut bundle = t.bundle();
+    bundle.user_namespace();
+    bundle.capabilities(&["CAP_SYS_ADMIN"]);
+    let container = running(t, &bundle);
+    let list = json!([{"destination": "/v", "type": "bind", "source": dir, "options": ["rbind"]}]);
+    let alone = json!([{"destination": "/v", "type": "bind", "source": dir, "options": ["bind"]}]);
+    mounts(t, "add", &container, alone)
+        .fails()
+        .says("a user namespace may not see what they hide; rbind takes");
+    mounts(t, "add", &container, list.clone()).ok();
+    let script = "for o in rw ro,suid; do for v in /v /v/below; do mount -o remount,bind,$o $v 2>&1 && echo $o; done; done;
+        umount /v/below 2>&1 && echo uncovered; touch /v/new /v/below/new; ls /v /v/below";
+    let out = container.exec_sh(script);
+    assert!(out.ends_with("/v:\nbelow\n\n/v/below:\nbelow\n"), "{out}");
+    assert_eq!(out.matches("ermi").count(), 4, "{out}");
+    assert!(!out.contains("uncovered"), "{out}");
+    mounts(t, "remove", &container, list).ok();
+    assert_eq!(container.exec_sh("ls /v; grep -c ' /v' /proc/self/mounts || true"), "0\n");
     container.force_delete();
 }
 

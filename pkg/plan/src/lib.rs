@@ -121,6 +121,9 @@ pub enum SlotSource {
         idmap: Option<IdMap>,
         /// The idmap goes for the whole tree.
         idmap_recursive: bool,
+        /// The container has a user namespace, and no mount namespace for [`HostStep::OpenTrees`] yet: the tree is taken from a copy of
+        /// the host's mounts that belongs to another user namespace, which locks the flags just as well.
+        locked: bool,
     },
     /// A user namespace with these mappings, for a mount that init idmaps.
     UserNamespace(IdMap),

@@ -224,12 +224,11 @@ impl Context<'_> {
         let idmap = if mapped { Some(idmap::of_mount(entry, at, self.ids)?) } else { None };
         let idmap_recursive = parsed.idmap == Some(true);
         if self.opens_trees() && (!self.is_inside(&path) || idmap.is_some()) {
-            let SlotSource::Tree { path, recursive, propagation, .. } = self.tree(&path, recursive) else {
-                unreachable!("tree() makes trees")
-            };
-            let source =
-                SlotSource::Tree { path: path.clone(), recursive, propagation, idmap, idmap_recursive };
-            mount.source = Source::Tree { slot: draft.slot(source), path, recursive };
+            let mut tree = self.tree(&path, recursive);
+            if let SlotSource::Tree { idmap: of_tree, idmap_recursive: whole, .. } = &mut tree {
+                (*of_tree, *whole) = (idmap, idmap_recursive);
+            }
+            mount.source = Source::Tree { slot: draft.slot(tree), path, recursive };
         } else {
             mount.source = Source::Bind { path, recursive };
             mount.idmap = idmap.map(|map| draft.slot(SlotSource::UserNamespace(map)));
@@ -317,6 +316,7 @@ impl Context<'_> {
             propagation: Some(self.host_propagation()),
             idmap: None,
             idmap_recursive: false,
+            locked: self.ids.user_namespace && !self.wanted.new.contains(Namespace::Mount),
         }
     }
 

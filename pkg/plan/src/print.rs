@@ -133,13 +133,16 @@ impl Display for SlotSource {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             SlotSource::Namespace { kind, path } => write!(f, "{} namespace {path}", kind.spec_name()),
-            SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive } => {
+            SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive, locked } => {
                 write!(f, "{} {path}", if *recursive { "tree" } else { "mount" })?;
                 if let Some(propagation) = propagation {
                     write!(f, ", {propagation}")?;
                 }
                 if let Some(idmap) = idmap {
                     write!(f, ", {} by {idmap}", if *idmap_recursive { "all idmapped" } else { "idmapped" })?;
+                }
+                if *locked {
+                    f.write_str(", flags locked")?;
                 }
                 Ok(())
             }

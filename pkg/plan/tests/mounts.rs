@@ -2,8 +2,8 @@
 
 mod support;
 
-use cofferdam_plan::{Host, IdMap, Options, Plan, SlotSource};
-use cofferdam_step::{Attributes, Create, Mount, Propagation, Source, Step};
+use cofferdam_plan::{ExecTarget, Host, IdMap, Options, Plan, SlotSource, compile_mounts};
+use cofferdam_step::{Attributes, Create, Mount, Namespace, Propagation, Source, Step};
 use serde_json::{Value, json};
 use support::{plan, refusal, rootless, steps, userns, v1, v2};
 
@@ -307,9 +307,26 @@ fn a_user_namespace_gets_trees_from_the_host() {
             recursive: true,
             propagation: slave,
             idmap: None,
-            idmap_recursive: false
+            idmap_recursive: false,
+            locked: false
         }
     );
+}
+
+#[test]
+fn what_is_added_to_a_user_namespace_keeps_the_host_s_flags() {
+    let entry = serde_json::from_value(json!({"destination": "/a", "type": "bind", "source": "/b"})).unwrap();
+    for user_namespace in [false, true] {
+        let mut target = ExecTarget::default();
+        target.namespaces.insert(Namespace::Mount);
+        if user_namespace {
+            target.namespaces.insert(Namespace::User);
+        }
+        let plan = compile_mounts(std::slice::from_ref(&entry), &target, &v2()).unwrap();
+        let locks = |slot: &SlotSource| matches!(slot, SlotSource::Tree { locked: true, .. });
+        assert_eq!(plan.slots.iter().any(locks), user_namespace);
+        assert_eq!(mounts(&plan).len(), 1);
+    }
 }
 
 #[test]

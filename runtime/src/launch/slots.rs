@@ -1,7 +1,7 @@
 //! What init inherits: each slot of the plan as a descriptor, opened with the host's rights.
 
 use super::ids;
-use super::road::{self, Departure};
+use super::road::{self, Departure, Traveller};
 use crate::error::Error;
 use cofferdam_plan::{IdMap, SlotSource};
 use cofferdam_step::{Barrier, Namespace, Program, Propagation, Step};
@@ -26,11 +26,50 @@ pub(super) fn open(
     given: &Given,
     trees_later: bool,
 ) -> Result<Vec<Option<Fd>>, Error> {
+    let mut mounts: Option<LockedMounts> = None;
     let one = |source: &SlotSource| match source {
         SlotSource::Tree { .. } if trees_later => Ok(None),
+        SlotSource::Tree { locked: true, .. } => {
+            let copy = match &mounts {
+                Some(copy) => copy,
+                None => mounts.insert(LockedMounts::copy()?),
+            };
+            open_trees(std::slice::from_ref(source), copy.0.pid).map(|mut trees| trees.pop().map(Fd::from))
+        }
         source => open_one(source, given).map(Some),
     };
     sources.iter().map(one).collect()
+}
+
+/// A copy of this mount namespace, which a user namespace owns that nobody is in but the process that holds both: in it, the flags of
+/// all mounts are locked (`copy_mnt_ns` in `fs/namespace.c`).
+struct LockedMounts(Traveller);
+
+impl LockedMounts {
+    fn copy() -> Result<LockedMounts, Error> {
+        depart_and_wait(&[Namespace::User, Namespace::Mount])
+            .map(LockedMounts)
+            .map_err(|errno| Error::call("copy the host's mounts into a user namespace", errno))
+    }
+}
+
+impl Drop for LockedMounts {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// An init in new namespaces that does nothing until it is ended.
+fn depart_and_wait(namespaces: &[Namespace]) -> Result<Traveller, Errno> {
+    let departure = Departure {
+        staged: false,
+        namespaces: namespaces.iter().copied().collect(),
+        cgroup: None,
+        inherit: &[],
+        stdio: None,
+    };
+    let waits = Program { steps: vec![Step::Await(Barrier::IdsMapped)], ..Program::default() };
+    road::depart(&departure, &waits)
 }
 
 /// Opens the trees, in their order, in the mount namespace of the process `pid`: by a thread, with the host's rights.
@@ -67,7 +106,7 @@ fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
     };
     match source {
         SlotSource::Namespace { kind, path } => namespace(*kind, path),
-        SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive } => {
+        SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive, locked: _ } => {
             tree(path, *recursive, *propagation, idmap.as_ref(), *idmap_recursive)
         }
         SlotSource::UserNamespace(map) => user_namespace(map),
@@ -106,6 +145,12 @@ fn tree(
             let source = fs::openat(&Cwd, path.as_bytes(), fs::O_PATH, 0);
             return source.map_err(failed("open the mount source"));
         }
+        // In a mount namespace with locked mounts, one is not to be had without what is mounted below it (`has_locked_children`).
+        Err(errno @ Errno::EINVAL) if !recursive => {
+            let what = "open the mount source without the mounts below it (a user namespace may not see what they hide; \
+                        rbind takes them along)";
+            return Err(failed(what)(errno));
+        }
         tree => tree.map_err(failed("open the mount source"))?,
     };
     if let Some(how) = propagation {
@@ -141,15 +186,7 @@ fn user_namespace(map: &IdMap) -> Result<Fd, Error> {
         IdMap::NamespaceFile(path) => return namespace(Namespace::User, path),
         IdMap::Mappings { uid, gid } => (uid, gid),
     };
-    let departure = Departure {
-        staged: false,
-        namespaces: [Namespace::User].into_iter().collect(),
-        cgroup: None,
-        inherit: &[],
-        stdio: None,
-    };
-    let waits = Program { steps: vec![Step::Await(Barrier::IdsMapped)], ..Program::default() };
-    let traveller = road::depart(&departure, &waits)
+    let traveller = depart_and_wait(&[Namespace::User])
         .map_err(|errno| Error::call("make a user namespace for an idmapped mount", errno))?;
     let path = format!("/proc/{}/ns/user", traveller.pid);
     let opened = ids::map(traveller.pid, uid, gid, false).and_then(|()| {
