@@ -1,6 +1,7 @@
 //! The Task API, as containerd uses it, whoever the runtime is.
 
 mod checkpoints;
+mod processes;
 mod surroundings;
 
 use crate::{RUNTIME, support::*};
