@@ -31,6 +31,7 @@ mod masks;
 mod mounts;
 mod namespaces;
 mod netdevices;
+mod previous;
 mod process;
 mod resources;
 mod rootfs;
@@ -75,7 +76,8 @@ const SUBJECTS: &[&[Test]] = &[
 ];
 
 /// Subjects of which everything goes another way with each cgroup driver.
-const BY_DRIVER: &[&[Test]] = &[devices::TESTS, cgroups::TESTS, resources::TESTS, crash::TESTS];
+const BY_DRIVER: &[&[Test]] =
+    &[devices::TESTS, cgroups::TESTS, resources::TESTS, crash::TESTS, previous::TESTS];
 
 /// Every test.
 fn all() -> Vec<Test> {

@@ -77,6 +77,8 @@ pub struct Lab {
     pub events: Events,
     /// The runtime's binary; empty for the shim's own.
     pub runtime: String,
+    /// The shim's binary.
+    pub shim: PathBuf,
     cgroup: String,
     /// Logs of bundles, held open as containerd does it.
     logs: Mutex<Vec<OwnedFd>>,
@@ -107,6 +109,7 @@ pub fn lab(name: &str, runtime: &str) -> Option<Lab> {
         address: PathBuf::new(),
         events,
         runtime: runtime.into(),
+        shim: SHIM.into(),
         cgroup,
         logs: Default::default(),
     })
@@ -138,6 +141,12 @@ pub fn criu_is_missing() -> Option<String> {
         Ok(out) if out.status.success() => None,
         Ok(out) => Some(format!("needs a criu for this kernel: {}", String::from_utf8_lossy(&out.stderr))),
     }
+}
+
+/// The shim of an earlier build, which `hack/previous` makes, in the folder `$PREVIOUS`.
+pub fn previous_shim() -> Option<PathBuf> {
+    let dir = PathBuf::from(std::env::var_os("PREVIOUS").filter(|path| !path.is_empty())?);
+    Some(dir.join("containerd-shim-cofferdam-v2"))
 }
 
 /// The file that PATH has for a command.
@@ -282,7 +291,7 @@ impl Lab {
 
     /// The shim's binary in a bundle, as containerd calls it. Programs that it looks for are found where the tests look.
     pub fn shim_command(&self, id: &str, action: &[&str]) -> Command {
-        let mut command = Command::new(SHIM);
+        let mut command = Command::new(&self.shim);
         command
             .args(["-namespace", NAMESPACE, "-address", &self.dir.join("containerd.sock").to_string_lossy()])
             .args(["-publish-binary", "/bin/true", "-id", id])

@@ -410,6 +410,11 @@ fn a_container_of_an_earlier_build_is_taken_over() {
     client.start("web", "e").unwrap();
     assert_eq!(client.wait("web", "e"), Ok(5));
     // Its shim is that of the earlier build, and dies; the one that is installed now cleans up.
+    shim_dies_and_is_cleaned_up_after(&lab, &mut client);
+}
+
+/// As containerd does it when a shim is gone: by the binary that is installed.
+fn shim_dies_and_is_cleaned_up_after(lab: &Lab, client: &mut Client) {
     let shim = nix::unistd::Pid::from_raw(client.shim_pid() as i32);
     nix::sys::signal::kill(shim, nix::sys::signal::Signal::SIGKILL).unwrap();
     until("the shim is gone", || UnixStream::connect(&lab.address).is_err());
@@ -417,4 +422,37 @@ fn a_container_of_an_earlier_build_is_taken_over() {
     let answer = lab.call_shim("web", &["-bundle", &bundle, "delete"], b"");
     assert_eq!(task::DeleteResponse::parse_from_bytes(&answer).unwrap().exit_status, 137);
     lab.assert_nothing_left();
+}
+
+#[test]
+fn a_shim_of_an_earlier_build_is_relieved() {
+    if !RUNTIME.is_empty() {
+        return skip("the state is another runtime's");
+    }
+    let Some(earlier) = previous_shim() else {
+        return skip("needs an earlier build: PREVIOUS=$(hack/previous)");
+    };
+    let Some(mut lab) = lab("relieved", RUNTIME) else { return };
+    let mut setup = Setup::shell("exec sleep 1000");
+    setup.annotations.push(("io.containerd.runc.v2.group".into(), "group".into()));
+    lab.bundle("web", &setup);
+    lab.bundle("later", &setup);
+    lab.shim = earlier;
+    let mut client = lab.start_shim("web");
+    let shim = fs::read_link(format!("/proc/{}/exe", client.shim_pid())).unwrap();
+    assert_eq!(shim, lab.shim.canonicalize().unwrap(), "the earlier build's");
+    client.create(&lab.create_request("web")).unwrap();
+    client.start("web", "").unwrap();
+    // The upgrade: what the group starts from now on finds its shim, which is still the earlier one.
+    lab.shim = SHIM.into();
+    let address = lab.address.clone();
+    let mut client = lab.start_shim("later");
+    assert_eq!(lab.address, address);
+    client.create(&lab.create_request("later")).unwrap();
+    client.kill("later", "", 9).unwrap();
+    client.delete("later", "").unwrap();
+    client.exec(&lab, "web", "e", &["sh", "-c", "exit 5"]).unwrap();
+    client.start("web", "e").unwrap();
+    assert_eq!(client.wait("web", "e"), Ok(5));
+    shim_dies_and_is_cleaned_up_after(&lab, &mut client);
 }

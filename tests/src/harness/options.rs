@@ -11,6 +11,8 @@ pub struct Options {
     pub runtimes: Vec<Runtime>,
     /// The one to compare with.
     pub peer: Option<Runtime>,
+    /// An earlier build of the runtime, which makes containers that the runtime is to drive.
+    pub previous: Option<Runtime>,
     /// Only tests whose names contain one of these.
     pub filters: Vec<String>,
     /// Not those whose names contain one of these.
@@ -48,6 +50,7 @@ cofferdam-tests [OPTION]... [NAME]...: runs the tests whose names contain a NAME
 
   --runtime PATH     a runtime to test (repeatable; default: $RUNTIME, a list separated by spaces; else bin/cofferdam)
   --peer PATH        the runc to compare with (default: $PEER, else runc of $PATH)
+  --previous DIR     the folder of an earlier build's programs, whose containers are to be driven (default: $PREVIOUS; hack/previous)
   --systemd-cgroup   let systemd make the cgroups
   --by-driver        only tests of what goes another way with each cgroup driver
   --jobs N           how many at a time (default 2)
@@ -64,9 +67,11 @@ impl Options {
     pub fn read(words: impl Iterator<Item = String>) -> Result<Options, String> {
         let mut paths = Vec::new();
         let mut peer = std::env::var("PEER").ok();
+        let mut previous = std::env::var("PREVIOUS").ok().filter(|dir| !dir.is_empty());
         let mut options = Options {
             runtimes: Vec::new(),
             peer: None,
+            previous: None,
             filters: Vec::new(),
             leave_out: Vec::new(),
             by_driver: false,
@@ -87,6 +92,7 @@ impl Options {
             match flag.as_str() {
                 "--runtime" => paths.push(value()?),
                 "--peer" => peer = Some(value()?),
+                "--previous" => previous = Some(value()?),
                 "--systemd-cgroup" => options.systemd = true,
                 "--by-driver" => options.by_driver = true,
                 "--jobs" => options.jobs = number(&value()?)?,
@@ -103,6 +109,8 @@ impl Options {
         }
         if options.say != Say::List {
             options.find_runtimes(paths, peer)?;
+            let program = previous.map(|dir| format!("{dir}/cofferdam"));
+            options.previous = program.map(|path| Runtime::find(&path)).transpose()?;
         }
         Ok(options)
     }

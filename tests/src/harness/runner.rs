@@ -105,14 +105,16 @@ impl<'a> Runner<'a> {
     }
 
     fn one(&self, number: usize, runtime: &Runtime, test: &Test) -> Verdict {
-        let Options { systemd, patience, peer, work, .. } = self.options;
-        if let Some(reason) = test.missing(&self.host, runtime, *systemd, peer.is_some()) {
+        let Options { systemd, patience, peer, previous, work, .. } = self.options;
+        if let Some(reason) = test.missing(&self.host, runtime, *systemd, peer.is_some(), previous.is_some())
+        {
             return Verdict::Skipped(reason);
         }
         let order = Order {
             test: test.name().to_owned(),
             runtime: runtime.clone(),
             peer: peer.clone(),
+            previous: previous.clone(),
             dir: work.join(number.to_string()),
             image: self.image.clone(),
             probe: self.probe.clone(),

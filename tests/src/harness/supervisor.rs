@@ -31,6 +31,8 @@ pub struct Order {
     pub runtime: Runtime,
     /// The one to compare with.
     pub peer: Option<Runtime>,
+    /// An earlier build.
+    pub previous: Option<Runtime>,
     /// The test's directory.
     pub dir: PathBuf,
     /// busybox's files.
@@ -51,10 +53,11 @@ impl Order {
     /// As one word of a command line.
     pub fn to_word(&self) -> String {
         let peer = self.peer.as_ref().map(runtime_word);
+        let previous = self.previous.as_ref().map(runtime_word);
         json!({
             "test": self.test, "runtime": runtime_word(&self.runtime), "peer": peer, "dir": self.dir, "image": self.image,
             "probe": self.probe, "cgroup": self.cgroup, "systemd": self.systemd, "patience": self.patience,
-            "seconds": self.seconds,
+            "seconds": self.seconds, "previous": previous,
         })
         .to_string()
     }
@@ -67,6 +70,7 @@ impl Order {
             test: text("test"),
             runtime: word_runtime(&value["runtime"]).expect("a runtime"),
             peer: word_runtime(&value["peer"]),
+            previous: word_runtime(&value["previous"]),
             dir: text("dir").into(),
             image: text("image").into(),
             probe: text("probe").into(),
@@ -99,6 +103,7 @@ pub fn test(order: Order, tests: &[Test]) -> i32 {
     let t = T::new(
         order.runtime,
         order.peer,
+        order.previous,
         order.dir,
         order.image,
         order.probe,

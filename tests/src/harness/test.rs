@@ -48,6 +48,8 @@ pub enum Need {
     File(&'static str),
     /// Another runtime of runc's kind to compare with.
     Peer,
+    /// An earlier build of cofferdam (`--previous`).
+    Previous,
     /// The test is about cofferdam alone; the reason says why.
     Ours(&'static str),
     /// runc has it since this version.
@@ -112,8 +114,15 @@ impl Test {
     }
 
     /// Why it cannot run here.
-    pub fn missing(&self, host: &Host, runtime: &Runtime, systemd: bool, peer: bool) -> Option<String> {
-        self.needs.iter().find_map(|need| need.missing(host, runtime, systemd, peer))
+    pub fn missing(
+        &self,
+        host: &Host,
+        runtime: &Runtime,
+        systemd: bool,
+        peer: bool,
+        previous: bool,
+    ) -> Option<String> {
+        self.needs.iter().find_map(|need| need.missing(host, runtime, systemd, peer, previous))
     }
 
     /// Why this runtime is known to fail it.
@@ -165,7 +174,14 @@ pub fn parse(version: &str) -> [u32; 3] {
 }
 
 impl Need {
-    fn missing(self, host: &Host, runtime: &Runtime, systemd: bool, peer: bool) -> Option<String> {
+    fn missing(
+        self,
+        host: &Host,
+        runtime: &Runtime,
+        systemd: bool,
+        peer: bool,
+        previous: bool,
+    ) -> Option<String> {
         let (there, reason) = match self {
             Need::CgroupV1 => (!host.cgroup_v2, "cgroup v1".to_owned()),
             Need::CgroupV2 => (host.cgroup_v2, "cgroup v2".to_owned()),
@@ -179,6 +195,7 @@ impl Need {
             Need::TwoCpus => (host.cpus >= 2, "two CPUs".to_owned()),
             Need::File(path) => (std::path::Path::new(path).exists(), path.to_owned()),
             Need::Peer => (peer, "a runtime to compare with".to_owned()),
+            Need::Previous => (previous, "an earlier build: hack/previous, --previous".to_owned()),
             Need::CgroupFs => (!systemd, "the cgroupfs driver".to_owned()),
             Need::Criu => return super::host::criu_is_missing(),
             Need::Ours(why) => {

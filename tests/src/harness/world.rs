@@ -66,6 +66,8 @@ pub struct T {
     pub runtime: Runtime,
     /// The one to compare with.
     pub peer: Option<Runtime>,
+    /// An earlier build of it.
+    pub previous: Option<Runtime>,
     /// The machine.
     pub host: Host,
     /// This test's own directory.
@@ -110,6 +112,7 @@ impl T {
     pub fn new(
         runtime: Runtime,
         peer: Option<Runtime>,
+        previous: Option<Runtime>,
         dir: PathBuf,
         image: PathBuf,
         probe: PathBuf,
@@ -121,6 +124,7 @@ impl T {
         T {
             runtime,
             peer,
+            previous,
             host: Host::probe(),
             dir,
             image,
