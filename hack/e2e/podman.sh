@@ -7,6 +7,9 @@
 W=$TESTBED/walk-podman
 mkdir -p "$W"
 case ${CTR_RUN:-} in *--runc-binary*) RUNTIME=${CTR_RUN##*--runc-binary } ;; *) RUNTIME=$(command -v runc) ;; esac
+# Where systemd is, cgroups are its own.
+MANAGER=cgroupfs GROUP=/${CONTAINERD_NAMESPACE:-podman}
+[ -z "${TESTBED_VM:-}" ] || MANAGER=systemd GROUP=${CONTAINERD_NAMESPACE:-podman}.slice
 export RUNTIME CONTAINERS_CONF=$W/containers.conf CONTAINERS_STORAGE_CONF=$W/storage.conf PODMAN_IGNORE_CGROUPSV1_WARNING=1
 
 prepare() {
@@ -14,7 +17,7 @@ prepare() {
   cat >"$CONTAINERS_CONF" <<F
 [engine]
 runtime = "tested"
-cgroup_manager = "cgroupfs"
+cgroup_manager = "$MANAGER"
 events_logger = "file"
 runtime_supports_nocgroup = ["tested"]
 [engine.runtimes]
@@ -34,7 +37,7 @@ after_step() {
 }
 
 inspect() { podman inspect -f "$2" "$1"; }
-run() { podman run --cgroup-parent "/${CONTAINERD_NAMESPACE:-podman}" "$@"; }
+run() { podman run --cgroup-parent "$GROUP" "$@"; }
 
 step_runtime_is_the_one_asked_for() {
   run -d --name e2e busybox sleep 100
@@ -54,7 +57,7 @@ step_input_and_output() {
 }
 step_terminal() {
   exits 3 pty 40x100 '# ' 'until [ "$(stty size)" = "40 100" ]; do sleep 0.1; done; exit 3' -- \
-    podman run --cgroup-parent "/${CONTAINERD_NAMESPACE:-podman}" --rm -it busybox sh
+    podman run --cgroup-parent "$GROUP" --rm -it busybox sh
 }
 step_exec() {
   run -d --name e2e busybox sleep 100
@@ -88,7 +91,7 @@ step_limits_and_update() {
 }
 step_pod_shares_namespaces() {
   podman pod create --name walk --share ipc,uts,net --infra-image busybox --infra-command 'sleep 1000' --network none \
-    --cgroup-parent "/${CONTAINERD_NAMESPACE:-podman}"
+    --cgroup-parent "$GROUP"
   podman run -d --pod walk --name one busybox sleep 100
   podman run -d --pod walk --name two busybox sleep 100
   local kind

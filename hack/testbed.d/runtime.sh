@@ -24,15 +24,17 @@ ctr_words() {
   esac
 }
 
-# cri_toml NAME BIN: containerd's config.toml with NAME as a runtime class beside its default, and the testbed's own network and sandbox
+# cri_toml NAME BIN [systemd]: containerd's config.toml with NAME as a runtime class beside its default, and the testbed's own network and sandbox
 # image (hack/e2e/cri.sh makes both). Three classes: e2e is the plain one; e2e-options has options; e2e-path has containerd's own runtime
-# type with our shim as its program, for what engines do for that type alone (see cri.sh).
+# type with our shim as its program, for what engines do for that type alone (see cri.sh). With "systemd" that is whose cgroups they are;
+# our shim's plain class knows it by their paths.
 cri_toml() {
-  local type=io.containerd.runc.v2 options='' path=''
+  local type=io.containerd.runc.v2 options='' path='' driver=''
+  [ "${3:-}" != systemd ] || driver='SystemdCgroup = true'
   case $1 in
-    runc) ;;
-    crun) options='BinaryName = "/usr/bin/crun"' ;;
-    cofferdam) options="BinaryName = \"$2/cofferdam\"" ;;
+    runc) options=$driver ;;
+    crun) options='BinaryName = "/usr/bin/crun"'${driver:+$'\n        '$driver} ;;
+    cofferdam) options="BinaryName = \"$2/cofferdam\""${driver:+$'\n        '$driver} ;;
     cofferdam-shim) type=io.containerd.cofferdam.v2 path="runtime_path = \"$2/containerd-shim-cofferdam-v2\"" ;;
     *) return 1 ;;
   esac
@@ -57,6 +59,7 @@ F
       [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e.options]
         $options
 F
+  options=${options:-$driver}
   cat <<F
     [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.e2e-options]
       runtime_type = "$type"
