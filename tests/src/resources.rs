@@ -4,7 +4,7 @@
 
 use crate::cgroups::{assert_value, limited};
 use crate::harness::{Container, Need, T, Test, cgroups, procs};
-use crate::test;
+use crate::{below, test};
 use nix::mount::MsFlags;
 use serde_json::{Value, json};
 use std::fs;
@@ -31,7 +31,9 @@ pub const TESTS: &[Test] = &[
     test!(a_devices_weight_is_set_or_its_property_named).needs(&[Need::File("/dev/vda"), OURS]),
     test!(leaf_weights_are_set_or_their_property_named).needs(&[Need::CgroupV1, OURS]),
     test!(a_throttle_of_no_device_names_its_property).needs(&[OURS]),
-    test!(a_throttle_can_be_lifted).needs(&[Need::File("/dev/vda")]),
+    test!(a_throttle_can_be_lifted)
+        .needs(&[Need::File("/dev/vda")])
+        .runc_fails(below!("1.2", "takes a rate of nothing for no change")),
     test!(huge_pages_are_limited).needs(&[Need::CgroupV2, Need::Controller("hugetlb")]),
     test!(a_page_size_that_is_none_is_refused).needs(&[OURS]),
     test!(an_rdma_device_that_is_not_there_is_an_error).needs(&[
@@ -47,7 +49,7 @@ pub const TESTS: &[Test] = &[
     test!(every_unified_value_is_written_last).needs(&[Need::CgroupV2, Need::Controller("memory")]),
     test!(the_memory_policy_is_the_configs).needs(&[Need::File("/proc/self/numa_maps"), NEW_POLICY]),
     test!(an_unknown_memory_policy_is_refused).needs(&[NEW_POLICY]),
-    test!(the_personality_is_the_hosts_or_32_bit),
+    test!(the_personality_is_the_hosts_or_32_bit).needs(&[Need::Runc("1.2", "linux.personality")]),
     test!(intel_rdt_without_its_file_system_is_an_error).needs(&[OURS]),
     test!(update_by_every_flag),
     test!(update_says_which_limit_it_cannot_set).needs(&[OURS]),

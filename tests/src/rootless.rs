@@ -4,7 +4,7 @@ use crate::harness::test::Known;
 use crate::harness::world::USER;
 use crate::harness::{Bundle, Container, Need, T, Test, cgroups, procs};
 use crate::sockets::Receiver;
-use crate::{always, test};
+use crate::{always, below, test};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -28,7 +28,7 @@ pub const TESTS: &[Test] = &[
         Need::Runc("1.1", "seccomp notify"),
     ]),
     test!(without_a_cgroup_there_is_no_list_and_no_pause).by_driver().needs(USERS),
-    test!(what_cannot_all_be_killed_is_warned_of).needs(USERS),
+    test!(what_cannot_all_be_killed_is_warned_of).needs(USERS).runc_fails(below!("1.2", "says nothing")),
     test!(the_state_is_in_the_runtime_directory).needs(USERS),
     test!(devices_are_the_hosts).needs(USERS),
     test!(sysfs_without_a_network_of_its_own)
@@ -37,7 +37,9 @@ pub const TESTS: &[Test] = &[
     test!(the_cgroup_cannot_be_written).needs(USERS),
     test!(a_hook_of_a_user_runs_as_the_user).needs(USERS),
     test!(groups_cannot_be_set).needs(USERS),
-    test!(a_namespace_that_denies_setgroups_is_joined).needs(USERS),
+    test!(a_namespace_that_denies_setgroups_is_joined)
+        .needs(USERS)
+        .runc_fails(below!("1.2", "wants mappings beside the path")),
     test!(a_failed_container_of_a_user_leaves_nothing).needs(USERS),
     test!(more_ids_by_the_mapping_tools).needs(TOOLS).runc_fails(NO_GROUPS),
     test!(an_exec_into_many_ids).needs(TOOLS).runc_fails(NO_GROUPS),
