@@ -52,6 +52,8 @@ pub const TESTS: &[Test] = &[
     test!(the_personality_is_the_hosts_or_32_bit).needs(&[Need::Runc("1.2", "linux.personality")]),
     test!(intel_rdt_without_its_file_system_is_an_error).needs(&[OURS]),
     test!(update_by_every_flag),
+    test!(update_of_the_weight_of_block_io),
+    test!(update_of_the_period_of_real_time).needs(&[Need::CgroupV1, Need::Controller("cpu")]),
     test!(update_says_which_limit_it_cannot_set).needs(&[OURS]),
 ];
 
@@ -497,6 +499,51 @@ fn update_by_every_flag(t: &T) {
         assert!(out.code == Some(0), "{out:?}");
         assert_value(t, &container, v1, v2);
     }
+    container.force_delete();
+}
+
+fn update_of_the_weight_of_block_io(t: &T) {
+    let container = limited(t, json!({}));
+    let files = if t.host.cgroup_v2 {
+        [("", "io.bfq.weight", "default 300"), ("", "io.weight", "default 2930")]
+    } else {
+        [("blkio", "blkio.bfq.weight", "300"), ("blkio", "blkio.weight", "300")]
+    };
+    let there = |file: &&(&str, &str, &str)| container.cgroup_dir(file.0).join(file.1).exists();
+    let Some((controller, file, want)) = files.iter().find(there) else {
+        container.force_delete();
+        t.skip("no I/O scheduler here knows weights");
+    };
+    container.verb(&["update", "--blkio-weight", "300"]).run().ok();
+    assert_eq!(&container.cgroup_value(controller, file), want, "{file}");
+    container.verb(&["update", "--blkio-weight", "0"]).run().ok();
+    assert_eq!(&container.cgroup_value(controller, file), want, "nothing was asked for");
+    let message = container.verb(&["update", "--blkio-weight", "1001"]).run().fails().message();
+    if t.is_ours() {
+        let reason = "1001 is outside of the valid range 10 to 1000";
+        assert!(
+            message.contains(&format!("config.json /linux/resources/blockIO/weight: {reason}")),
+            "{message}"
+        );
+    }
+    assert_eq!(&container.cgroup_value(controller, file), want, "after a refusal");
+    container.force_delete();
+}
+
+fn update_of_the_period_of_real_time(t: &T) {
+    let container = limited(t, json!({}));
+    if !container.cgroup_dir("cpu").join("cpu.rt_period_us").exists() {
+        container.force_delete();
+        t.skip("the kernel has no groups of real-time processes (RT_GROUP_SCHED)");
+    }
+    container.verb(&["update", "--cpu-rt-period", "900000"]).run().ok();
+    assert_eq!(container.cgroup_value("cpu", "cpu.rt_period_us"), "900000");
+    // A second's more than what the kernel takes, 2^31 microseconds.
+    let message = container.verb(&["update", "--cpu-rt-period", "99999999999999999"]).run().fails().message();
+    if t.is_ours() {
+        assert!(message.contains("config.json /linux/resources/cpu/realtimePeriod: "), "{message}");
+    }
+    assert_eq!(container.cgroup_value("cpu", "cpu.rt_period_us"), "900000", "after a refusal");
     container.force_delete();
 }
 
