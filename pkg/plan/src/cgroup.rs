@@ -64,7 +64,7 @@ fn with_default_devices(spec: &Spec) -> LinuxResources {
 fn owner(spec: &Spec, wanted: &Wanted, ids: &Ids) -> Option<u32> {
     let writable = |mount: &cofferdam_spec::Mount| {
         mount.source == "cgroup"
-            && crate::paths::clean(&mount.destination) == "/sys/fs/cgroup"
+            && cofferdam_spec::clean(&mount.destination) == "/sys/fs/cgroup"
             && !crate::mounts::read_only(&mount.options)
     };
     if !wanted.new.contains(Namespace::Cgroup) || !spec.mounts.iter().any(writable) {

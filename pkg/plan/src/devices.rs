@@ -2,7 +2,7 @@
 
 use crate::draft::Draft;
 use crate::mounts::{Context, is_bind};
-use crate::paths::clean;
+use cofferdam_spec::clean;
 use cofferdam_spec::{Device, DeviceType, Spec};
 use cofferdam_step::Step;
 
@@ -77,7 +77,7 @@ fn configured_device(device: &Device) -> Step {
     // check() has bounded the numbers.
     let number = |number: i64| u32::try_from(number).unwrap_or_default();
     Step::MakeDevice {
-        path: clean(&device.path),
+        path: clean(&device.path).into_owned(),
         mode: kind | device.file_mode.unwrap_or(0o666) & !S_IFMT,
         major: number(device.major),
         minor: number(device.minor),

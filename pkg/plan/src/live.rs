@@ -8,9 +8,9 @@ use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::mounts::{Context, is_bind};
 use crate::namespaces::Wanted;
-use crate::paths::clean;
 use crate::{ExecTarget, Host, HostStep, Options, Plan, Road, SlotSource};
 use cofferdam_cgroup::{Placement, Version};
+use cofferdam_spec::clean;
 use cofferdam_spec::{Mount, Refused, Spec};
 use cofferdam_step::{Namespace, Namespaces, Source, Step};
 
@@ -83,7 +83,7 @@ pub fn compile_unmounts(mounts: &[Mount], container: &ExecTarget, host: &Host) -
             let message = format!("{:?} is no mount that can be removed", entry.destination);
             return Err(Refused::new(format!("/mounts/{at}/destination"), SECTION, message));
         }
-        draft.step(Step::Unmount { path });
+        draft.step(Step::Unmount { path: path.into_owned() });
     }
     Ok(draft.plan(Road::default()))
 }

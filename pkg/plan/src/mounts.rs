@@ -25,6 +25,7 @@ use options::{
     ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MS_PRIVATE, MS_RDONLY, MS_SHARED, MS_SLAVE,
     MS_UNBINDABLE,
 };
+use std::borrow::Cow;
 
 /// What every mount of one container must know.
 pub(crate) struct Context<'a> {
@@ -38,6 +39,11 @@ pub(crate) struct Context<'a> {
     pub placement: &'a Placement,
     /// Init is in the container's mounts already, where the host's paths mean nothing.
     pub from_outside: bool,
+}
+
+/// The first folder of a clean path.
+fn top(path: &str) -> Option<&str> {
+    path.split('/').nth(1)
 }
 
 /// A mount on which init goes on working: read-only only at the end.
@@ -56,7 +62,7 @@ impl Context<'_> {
         self.ids.user_namespace || self.host.user_namespace
     }
 
-    fn destination(&self, entry: &cofferdam_spec::Mount) -> String {
+    fn destination<'e>(&self, entry: &'e cofferdam_spec::Mount) -> Cow<'e, str> {
         below_root(self.root, &entry.destination)
     }
 
@@ -120,13 +126,13 @@ impl Context<'_> {
     /// Whether mounts of cgroups can be the last ones: the host makes v1's directories while init mounts the others. Nothing may be
     /// mounted below them, or hide them.
     fn cgroups_can_wait(&self) -> bool {
-        let top =
-            |entry: &cofferdam_spec::Mount| self.destination(entry).split('/').nth(1).map(str::to_owned);
+        if self.host.cgroup.version() == Version::V2 || self.ids.user_namespace {
+            return false;
+        }
         let mut later = self.spec.mounts.iter().skip_while(|entry| entry.fstype != "cgroup");
         let Some(first) = later.next() else { return false };
-        self.host.cgroup.version() != Version::V2
-            && !self.ids.user_namespace
-            && later.all(|entry| entry.fstype == "cgroup" || top(entry) != top(first))
+        let first = self.destination(first);
+        later.all(|entry| entry.fstype == "cgroup" || top(&self.destination(entry)) != top(&first))
     }
 
     /// Behind the pivot: what was left writable and shall not be.
@@ -134,13 +140,13 @@ impl Context<'_> {
         for entry in &self.spec.mounts {
             let path = self.destination(entry);
             if read_only(&entry.options) && is_late_read_only(&entry.fstype, &path) && !is_bind(entry) {
-                draft.step(Step::RemountReadonly { path });
+                draft.step(Step::RemountReadonly { path: path.into_owned() });
             }
         }
     }
 
     fn mount(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount, at: usize) -> Result<(), Refused> {
-        let destination = self.destination(entry);
+        let destination = self.destination(entry).into_owned();
         let parsed = Parsed::of(&entry.options);
         if parsed.remount {
             draft.step(Step::Mount(self.remount(destination, parsed)));
@@ -184,7 +190,7 @@ impl Context<'_> {
     /// mqueue takes no `context=`; its root can be labelled once it is mounted.
     fn label_mqueue(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount) {
         if let Some(label) = self.label() {
-            draft.step(Step::SetFileLabel { path: self.destination(entry), label });
+            draft.step(Step::SetFileLabel { path: self.destination(entry).into_owned(), label });
         }
     }
 

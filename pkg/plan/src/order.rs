@@ -4,10 +4,11 @@ use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::mounts::Context;
 use crate::namespaces::Wanted;
-use crate::paths::{absolute, clean};
+use crate::paths::absolute;
 use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
 use crate::{cgroup, devices, hooks, limits, mounts, netdevices, process, seccomp, sysctl};
 use cofferdam_spec::Process;
+use cofferdam_spec::clean;
 use cofferdam_step::{Barrier, Namespace, Step};
 
 /// Compiles the plan of `create` and `run`.
@@ -149,7 +150,7 @@ fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Re
     let cwd = clean(&process.cwd);
     if cwd != "/" {
         // In front of a root that becomes read-only. runc makes it too.
-        draft.step(Step::MakeDirectory { path: cwd, mode: 0o755 });
+        draft.step(Step::MakeDirectory { path: cwd.into_owned(), mode: 0o755 });
     }
     draft.step(match context.wanted.has(Namespace::Mount) {
         true => Step::PivotRoot { no_pivot: context.options.no_pivot },
@@ -167,14 +168,14 @@ fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Re
     draft.init.extend(shared.map(Step::SetRootPropagation));
     sysctl::set(draft, spec);
     for path in &spec.linux.readonly_paths {
-        draft.step(Step::MakeReadonly { path: clean(path) });
+        draft.step(Step::MakeReadonly { path: clean(path).into_owned() });
     }
     if !spec.linux.mount_label.is_empty() && context.label().is_none() {
         let warning = "config.json /linux/mountLabel: ignored, as SELinux is not enabled on this machine";
         draft.warnings.push(warning.to_owned());
     }
     for path in &spec.linux.masked_paths {
-        draft.step(Step::MaskPath { path: clean(path), label: context.label() });
+        draft.step(Step::MaskPath { path: clean(path).into_owned(), label: context.label() });
     }
     // Behind the last bind mount: what is unbindable can be bound no more (runc fails there).
     draft.init.extend(unbindable.map(Step::SetRootPropagation));

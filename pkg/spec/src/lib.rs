@@ -26,6 +26,7 @@ mod check;
 mod example;
 mod json;
 pub mod linux;
+mod path;
 mod process;
 mod refused;
 mod spec;
@@ -38,6 +39,7 @@ pub use linux::{
     Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality,
     TimeOffset,
 };
+pub use path::clean;
 pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use refused::Refused;
 pub use spec::{Hook, Hooks, Mount, Root, Spec};

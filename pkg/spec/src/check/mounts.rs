@@ -1,6 +1,7 @@
 //! `/mounts`
 
 use super::{Checked, Warnings, no_nul, refuse};
+use crate::path::clean;
 use crate::{IdMapping, Mount, Spec};
 
 const SECTION: &str = "config.md#mounts";
@@ -141,19 +142,10 @@ pub(super) fn mappings(list: &[IdMapping], pointer: &str, section: &'static str)
 }
 
 fn over_proc(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
-    let parts: Vec<&str> = mount.destination.split('/').fold(Vec::new(), |mut parts, part| {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-        parts
-    });
-    let destination = format!("/{}", parts.join("/"));
-    if parts.first() != Some(&"proc") || PROC_ALLOWED.contains(&destination.as_str()) {
-        return Ok(());
-    }
-    let message = if parts.len() > 1 {
+    let destination = clean(&mount.destination);
+    let below = destination.strip_prefix("/proc").filter(|below| below.is_empty() || below.starts_with('/'));
+    let Some(below) = below.filter(|_| !PROC_ALLOWED.contains(&&*destination)) else { return Ok(()) };
+    let message = if !below.is_empty() {
         format!("{destination:?} cannot be mounted because it is inside /proc")
     } else if mount.fstype != "proc" && !is_bind(mount) && !has(mount, &["remount"]) {
         format!("{destination:?} cannot be mounted because it is not of type proc")

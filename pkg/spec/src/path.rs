@@ -1,0 +1,48 @@
+//! Paths as text.
+
+use std::borrow::Cow;
+
+/// Absolute and free of `.`, `..` and doubled slashes, by the letters alone; a relative path counts from the root.
+///
+/// Where `..` follows a symbolic link of the rootfs this is not where the kernel would go; it is where runc does, and what
+/// matters is that it lies below the root.
+pub fn clean(path: &str) -> Cow<'_, str> {
+    if is_clean(path) {
+        return Cow::Borrowed(path);
+    }
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    Cow::Owned(format!("/{}", parts.join("/")))
+}
+
+fn is_clean(path: &str) -> bool {
+    match path.strip_prefix('/') {
+        Some("") => true,
+        Some(rest) => rest.as_bytes().split(|b| *b == b'/').all(|part| !matches!(part, b"" | b"." | b"..")),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_cleaned_by_its_letters() {
+        assert_eq!(clean("/dev"), "/dev");
+        assert_eq!(clean("/"), "/");
+        assert_eq!(clean("/dev//./pts/"), "/dev/pts");
+        assert_eq!(clean("../../etc"), "/etc");
+        assert_eq!(clean("/a/../../b"), "/b");
+        assert_eq!(clean("/..."), "/...");
+        assert_eq!(clean(""), "/");
+    }
+}
