@@ -39,12 +39,12 @@ after_step() {
 inspect() { podman inspect -f "$2" "$1"; }
 run() { podman run --cgroup-parent "$GROUP" "$@"; }
 
-step_runtime_is_the_one_asked_for() {
+step_runtime_is_the_one_asked_for() { # core
   run -d --name e2e busybox sleep 100
   same tested "$(inspect e2e '{{.OCIRuntime}}')"
   has "$(podman info)" "$RUNTIME"
 }
-step_run_exits_7() { exits 7 run --rm busybox sh -c 'exit 7'; }
+step_run_exits_7() { exits 7 run --rm busybox sh -c 'exit 7'; } # core
 step_run_exits_126_when_not_executable() { exits 126 run --rm busybox /etc/passwd; }
 step_run_exits_127_when_missing() {
   exits 127 run --rm busybox no-such-command
@@ -55,11 +55,11 @@ step_input_and_output() {
   run --rm busybox sh -c 'echo out; echo err >&2' >"$W/out" 2>"$W/err"
   same "out err" "$(cat "$W/out" "$W/err" | xargs)"
 }
-step_terminal() {
+step_terminal() { # core
   exits 3 pty 40x100 '# ' 'until [ "$(stty size)" = "40 100" ]; do sleep 0.1; done; exit 3' -- \
     podman run --cgroup-parent "$GROUP" --rm -it busybox sh
 }
-step_exec() {
+step_exec() { # core
   run -d --name e2e busybox sleep 100
   same hello "$(podman exec e2e echo hello)"
   exits 9 podman exec e2e sh -c 'exit 9'
@@ -75,21 +75,21 @@ step_logs_and_stop() {
   podman start e2e
   same running "$(inspect e2e '{{.State.Status}}')"
 }
-step_pause_and_unpause() {
+step_pause_and_unpause() { # core
   run -d --name e2e busybox sleep 100
   podman pause e2e
   same paused "$(inspect e2e '{{.State.Status}}')"
   podman unpause e2e
   same running "$(inspect e2e '{{.State.Status}}')"
 }
-step_limits_and_update() {
+step_limits_and_update() { # core
   run -d --name e2e --memory 50m --pids-limit 33 busybox sleep 100
   limit() { podman exec e2e sh -c 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max'; }
   same 52428800 "$(limit)"
   podman update --memory 64m e2e
   same 67108864 "$(limit)"
 }
-step_pod_shares_namespaces() {
+step_pod_shares_namespaces() { # core
   podman pod create --name walk --share ipc,uts,net --infra-image busybox --infra-command 'sleep 1000' --network none \
     --cgroup-parent "$GROUP"
   podman run -d --pod walk --name one busybox sleep 100
@@ -97,7 +97,7 @@ step_pod_shares_namespaces() {
   local kind
   for kind in ipc uts net; do same "$(podman exec one readlink /proc/self/ns/$kind)" "$(podman exec two readlink /proc/self/ns/$kind)" $kind; done
 }
-step_user_namespace() {
+step_user_namespace() { # core
   same "0 300000 65536" "$(run --rm --uidmap 0:300000:65536 --gidmap 0:300000:65536 busybox cat /proc/self/uid_map | xargs)"
 }
 step_read_only_and_capabilities() {
