@@ -64,6 +64,7 @@ pub const TESTS: &[Test] = &[
     test!(a_read_only_cgroup_mount_cannot_be_written).by_driver(),
     test!(locked_flags_of_the_source_stay_in_a_user_namespace)
         .runc_fails(below!("1.2", "remounts without them, which the kernel refuses")),
+    test!(locked_times_of_access_stay_in_a_user_namespace),
     test!(what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace),
     test!(a_source_that_only_the_host_may_reach_in_a_user_namespace),
     test!(a_hundred_mounts),
@@ -667,6 +668,37 @@ fn locked_flags_of_the_source_stay_in_a_user_namespace(t: &T) {
     for option in ["ro", "nosuid", "nodev", "noexec", "noatime"] {
         assert!(line.has(option), "{option}: {line:?}");
     }
+}
+
+fn locked_times_of_access_stay_in_a_user_namespace(t: &T) {
+    let (no, strict) = (MsFlags::MS_NOATIME, MsFlags::MS_STRICTATIME);
+    let (no_dir, relative) = (MsFlags::MS_NODIRATIME, MsFlags::MS_RELATIME);
+    let user_namespace = || {
+        let mut bundle = t.bundle();
+        bundle.user_namespace();
+        bundle
+    };
+    for (flags, option) in [
+        (strict, "relatime"),
+        (strict, "noatime"),
+        (strict, "nodiratime"),
+        (relative, "strictatime"),
+        (relative, "noatime"),
+        (no, "relatime"),
+        (no, "strictatime"),
+        (no_dir, "strictatime"),
+    ] {
+        let mut bundle = user_namespace();
+        bundle.mount(bind(&flagged(t, flags), "/v", &["bind", option]));
+        let message = t.refused(&bundle);
+        assert!(message.contains("operation not permitted"), "{flags:?} bound with {option}: {message}");
+    }
+    let binds: &[(MsFlags, &[&str], &str)] = &[
+        (strict, &["bind", "ro"], "ro"),
+        (strict.union(no_dir), &["bind", "ro"], "ro,nodiratime"),
+        (no_dir, &["bind", "ro"], "ro,nodiratime,relatime"),
+    ];
+    flags_of_binds(t, user_namespace(), binds);
 }
 
 fn what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace(t: &T) {

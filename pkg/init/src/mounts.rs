@@ -454,7 +454,8 @@ fn old_flags(attributes: u64) -> u64 {
     flags
 }
 
-/// mount(2)'s flags for a bind remount that keeps what the mount has but for a change (`ST_*` equal `MS_*` up to relatime).
+/// mount(2)'s flags for a bind remount that keeps what the mount has but for a change (`ST_*` equal `MS_*` up to relatime). A remount
+/// without a word about times of access keeps those that are, and `nodiratime` alone makes them relatime: so they are always named.
 pub(crate) fn remount_flags(mounted: &impl AsFd, set: u64, clear: u64) -> cofferdam_sys::Result<u64> {
     const ST_RELATIME: u64 = 0x1000;
     const KEPT: u64 = mount::MS_RDONLY
@@ -465,11 +466,15 @@ pub(crate) fn remount_flags(mounted: &impl AsFd, set: u64, clear: u64) -> coffer
         | mount::MS_NODIRATIME;
     let has = fs::statfs(mounted)?.1;
     let mut flags = has & KEPT;
-    if has & ST_RELATIME != 0 {
-        flags |= mount::MS_RELATIME;
-    }
     if clear & attr::ATIME != 0 {
-        flags &= !(mount::MS_NOATIME | mount::MS_RELATIME);
+        flags &= !mount::MS_NOATIME;
+        if set & attr::ATIME == attr::RELATIME {
+            flags |= mount::MS_RELATIME;
+        }
+    } else if has & ST_RELATIME != 0 {
+        flags |= mount::MS_RELATIME;
+    } else if has & mount::MS_NOATIME == 0 {
+        flags |= mount::MS_STRICTATIME;
     }
     Ok((flags & !old_flags(clear & !attr::ATIME)) | old_flags(set) | MS_BIND | MS_REMOUNT)
 }
