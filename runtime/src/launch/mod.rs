@@ -3,6 +3,7 @@
 //! [`road`] is how init gets there, `slots` what it takes along, `launch` below the host steps in their order. Whatever fails,
 //! nothing is left: init is killed and waited for, the cgroup is removed.
 
+mod aside;
 mod conditions;
 mod conversation;
 mod ids;

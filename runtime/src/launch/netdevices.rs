@@ -4,6 +4,7 @@
 //! A device belongs to one namespace. When the container's ends, the kernel gives a physical device back to the first
 //! namespace and destroys a virtual one.
 
+use super::aside::aside;
 use super::slots;
 use crate::error::Error;
 use cofferdam_plan::NetworkDevice;
@@ -38,16 +39,13 @@ pub(super) fn move_all(devices: &[NetworkDevice], namespace: &str) -> Result<(),
     Ok(())
 }
 
-/// A socket of another namespace; it belongs to a thread that is in there for a moment.
+/// A socket of another namespace, where somebody is for a moment.
 fn socket_in(namespace: &Fd) -> Result<Fd, Error> {
-    let opened = std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(128 * 1024).spawn_scoped(scope, || {
-            process::setns(namespace, Namespace::Network.clone_flag())?;
-            net::rtnetlink()
-        });
-        thread.map_err(Errno::from)?.join().unwrap_or(Err(Errno::EIO))
+    let opened = aside(Namespace::Network, || {
+        process::setns(namespace, Namespace::Network.clone_flag())?;
+        net::rtnetlink()
     });
-    opened.map_err(|errno| Error::call("enter the container's network namespace", errno))
+    opened.unwrap_or_else(Err).map_err(|errno| Error::call("enter the container's network namespace", errno))
 }
 
 /// An address as the kernel tells it, without the attributes that name its device.

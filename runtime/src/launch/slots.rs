@@ -1,5 +1,6 @@
 //! What init inherits: each slot of the plan as a descriptor, opened with the host's rights.
 
+use super::aside::aside;
 use super::ids;
 use super::road::{self, Departure, Traveller};
 use crate::error::Error;
@@ -72,7 +73,7 @@ fn depart_and_wait(namespaces: &[Namespace]) -> Result<Traveller, Errno> {
     road::depart(&departure, &waits)
 }
 
-/// Opens the trees, in their order, in the mount namespace of the process `pid`: by a thread, with the host's rights.
+/// Opens the trees, in their order, in the mount namespace of the process `pid`, with the host's rights.
 pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<OwnedFd>, Error> {
     let path = format!("/proc/{pid}/ns/mnt");
     let namespace = fs::openat(&Cwd, path.as_bytes(), fs::O_RDONLY, 0)
@@ -81,7 +82,7 @@ pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<OwnedFd
         let trees = sources.iter().filter(|source| matches!(source, SlotSource::Tree { .. }));
         trees.map(|source| open_one(source, &Given::default()).map(OwnedFd::from)).collect()
     };
-    by_thread(|| {
+    aside(Namespace::Mount, || {
         // Whoever enters a mount namespace may not share its root and working directory with others (setns(2)).
         process::unshare(nix::libc::CLONE_FS as u32)
             .and_then(|()| process::setns(&namespace, Namespace::Mount.clone_flag()))
@@ -89,14 +90,6 @@ pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<OwnedFd
         trees()
     })
     .unwrap_or_else(|errno| Err(Error::call("open the mount sources", errno)))
-}
-
-/// What a thread makes of it: whatever it leaves or enters is left or entered by nobody else. An error of its own means that there was no thread.
-fn by_thread<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Errno> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().stack_size(256 * 1024).spawn_scoped(scope, work);
-        thread.map_err(Errno::from)?.join().map_err(|_| Errno::EIO)
-    })
 }
 
 fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
@@ -173,7 +166,7 @@ fn tree(
 /// Linux < 5.12 (and a filter that knows no mount_setattr) cannot change a detached tree. So the tree is taken from a copy of our
 /// mount namespace in which everything has the propagation already; it belongs to a thread, and goes with it.
 fn tree_of_copy(path: &str, recursive: bool, how: Propagation) -> Result<Fd, Errno> {
-    by_thread(|| {
+    aside(Namespace::Mount, || {
         process::unshare(Namespace::Mount.clone_flag())?;
         mount::mount(b"", b"/", b"", how.flag | mount::MS_REC, b"")?;
         mount::open_tree_clone(&Cwd, path.as_bytes(), recursive)
