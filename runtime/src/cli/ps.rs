@@ -32,7 +32,13 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
 fn ps(options: &[OsString]) -> Result<String, Error> {
     let usual = [OsString::from("-ef")];
     let options = if options.is_empty() { &usual } else { options };
-    let output = Command::new("ps").args(options).output().map_err(|error| Error::call("run ps", error))?;
+    let mut ps = Command::new("ps");
+    // Of a command with a PATH of its own, the standard library makes a fork. Of others a posix_spawn, which fails below a filter that
+    // forbids clone3 and does not deny it.
+    if let Some(path) = std::env::var_os("PATH") {
+        ps.env("PATH", path);
+    }
+    let output = ps.args(options).output().map_err(|error| Error::call("run ps", error))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
