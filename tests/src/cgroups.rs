@@ -1,7 +1,7 @@
 //! config-linux.md, "Control groups": where a container is put, and every limit that the machine can hold it to.
 
 use crate::harness::{Bundle, Container, Need, T, Test, cgroups, procs};
-use crate::test;
+use crate::{below, test};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -55,6 +55,7 @@ pub const TESTS: &[Test] = &[
     test!(a_cgroup_that_is_there_already).needs(&[Need::CgroupFs]),
     test!(a_cgroup_that_others_are_in_is_refused)
         .needs(&[Need::CgroupFs, Need::Runc("1.2", "a look into the cgroup")]),
+    test!(a_cgroup_that_another_container_is_in_is_refused).runc_fails(below!("1.2", "only warns of it")),
     test!(systemd_makes_the_scope).needs(&[Need::Systemd]),
     test!(systemd_s_scope_has_the_limits).needs(&[Need::Systemd]),
     test!(systemd_s_scope_goes_with_the_container).needs(&[Need::Systemd]),
@@ -88,6 +89,22 @@ fn the_container_is_in_its_cgroup(t: &T) {
     let dir = container.cgroup_dir(controller);
     assert!(dir.to_string_lossy().contains(&container.id), "{}", dir.display());
     assert!(cgroups::members(&dir).contains(&container.pid()));
+    container.force_delete();
+}
+
+fn a_cgroup_that_another_container_is_in_is_refused(t: &T) {
+    let container = limited(t, json!({}));
+    let bundle = t.bundle().args(&["sleep", "1000"]);
+    for verb in ["create", "run"] {
+        let mut other = t.container(&bundle);
+        other.bundle.set(json!({"linux": {"cgroupsPath": container.cgroup}}));
+        let message = other.make(&[verb]).run().fails().message();
+        assert!(message.contains("container's cgroup is not empty"), "{verb}: {message}");
+        assert!(!other.exists(), "{verb}");
+    }
+    assert_eq!(container.status(), "running");
+    let controller = if t.host.cgroup_v2 { "" } else { "memory" };
+    assert_eq!(cgroups::members(&container.cgroup_dir(controller)), [container.pid()]);
     container.force_delete();
 }
 

@@ -308,14 +308,7 @@ impl Prepared<'_> {
     fn check_unused(&self) -> Result<(), CgroupError> {
         let main = self.cgroup.main_path();
         if self.cgroup.dirs.iter().any(|dir| dir.existed && dir.path == main) {
-            let mut pids = Vec::new();
-            match collect(main, true, &mut pids) {
-                Err(error) if error.is_gone() => {}
-                result => result?,
-            }
-            if !pids.is_empty() {
-                return Err(CgroupError::NotEmpty { path: main.to_owned(), count: pids.len() });
-            }
+            check_empty(main)?;
         }
         match self.cgroup.is_frozen()? {
             true => Err(CgroupError::Frozen { path: self.cgroup.freezer_path().unwrap_or(main).to_owned() }),
@@ -360,7 +353,8 @@ impl Prepared<'_> {
         }
         self.cgroup.dirs = cgroup.dirs;
         self.session = Some(session);
-        Ok(())
+        // Before systemd says only that there is such a unit.
+        check_empty(self.cgroup.main_path())
     }
 
     fn enter_unit(&mut self, unit: &Unit, child: i32) -> Result<(), CgroupError> {
@@ -424,6 +418,19 @@ impl Drop for Prepared<'_> {
             // Another container may have moved in meanwhile: then it stays.
             let _ = file::rmdir(parent);
         }
+    }
+}
+
+/// Refuses a cgroup that is there and holds processes, below it included.
+fn check_empty(path: &str) -> Result<(), CgroupError> {
+    let mut pids = Vec::new();
+    match collect(path, true, &mut pids) {
+        Err(error) if error.is_gone() => {}
+        result => result?,
+    }
+    match pids.len() {
+        0 => Ok(()),
+        count => Err(CgroupError::NotEmpty { path: path.to_owned(), count }),
     }
 }
 
