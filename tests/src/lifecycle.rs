@@ -585,8 +585,10 @@ fn ps_shows_the_containers_processes(t: &T) {
     assert!(pids().contains(&container.pid()));
     let table = container.verb(&["ps"]).run().ok().stdout;
     assert!(table.starts_with("UID ") && table.lines().count() == 4, "{table}");
-    let table = t.call(&["ps", &container.id, "-o", "pid,comm"]).run().ok().stdout;
-    assert!(table.contains("PID COMMAND") && table.matches("sleep").count() == 2, "{table}");
+    // What has been forked may be a shell for a moment yet.
+    let table = || t.call(&["ps", &container.id, "-o", "pid,comm"]).run().ok().stdout;
+    let two_sleep = || table().matches("sleep").count() == 2;
+    assert!(procs::wait_until(t.seconds(5), two_sleep) && table().contains("PID COMMAND"), "{}", table());
     container.force_delete();
 }
 
