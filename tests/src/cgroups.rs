@@ -97,7 +97,7 @@ fn a_cgroup_that_another_container_is_in_is_refused(t: &T) {
     let bundle = t.bundle().args(&["sleep", "1000"]);
     for verb in ["create", "run"] {
         let mut other = t.container(&bundle);
-        other.bundle.set(json!({"linux": {"cgroupsPath": container.cgroup}}));
+        other.bundle.set(json!({"linux": {"cgroupsPath": container.bundle.config["linux"]["cgroupsPath"]}}));
         let message = other.make(&[verb]).run().fails().message();
         assert!(message.contains("container's cgroup is not empty"), "{verb}: {message}");
         assert!(!other.exists(), "{verb}");
