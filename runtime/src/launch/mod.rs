@@ -282,16 +282,20 @@ impl<'a> Journey<'a> {
 
     fn enter_cgroup(&mut self) -> Result<(), Error> {
         let &Traveller { pid, in_cgroup: born_in, .. } = self.traveller()?;
-        let Some(prepared) = &self.prepared else { return self.join_cgroup(pid, born_in) };
         // Without clone3 nobody is born in a cgroup.
-        let by_itself = prepared.can_enter_by_itself() && (born_in || prepared.clone_dir().is_none());
-        if by_itself {
+        let by_itself = |prepared: &Prepared| {
+            prepared.can_enter_by_itself() && (born_in || prepared.clone_dir().is_none())
+        };
+        if let Some(prepared) = self.prepared.as_ref().filter(|prepared| by_itself(prepared)) {
             // What fails here is removed behind the end of init, who may be in it.
             let tasks = prepared.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
             self.tasks = tasks;
         }
-        let Some(prepared) = self.prepared.take() else { return Ok(()) };
-        let entered = if by_itself { Ok(prepared.entered()) } else { prepared.enter(pid, born_in) };
+        let entered = match self.prepared.take() {
+            None => return self.join_cgroup(pid, born_in),
+            Some(prepared) if by_itself(&prepared) => Ok(prepared.entered()),
+            Some(prepared) => prepared.enter(pid, born_in),
+        };
         let cgroup = entered.map_err(|error| Error::below("enter the cgroup", error))?;
         if cgroup.dirs().is_empty() && !self.makes_a_pid_namespace() {
             // runc's last words here are what its callers and its own tests look for.
