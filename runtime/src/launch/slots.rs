@@ -27,16 +27,18 @@ pub(super) fn open(
     given: &Given,
     trees_later: bool,
 ) -> Result<Vec<Option<Fd>>, Error> {
-    let mut mounts: Option<LockedMounts> = None;
+    // All trees of a plan, or none.
+    let locked =
+        !trees_later && sources.iter().any(|source| matches!(source, SlotSource::Tree { locked: true, .. }));
+    let mut trees = Vec::new();
+    if locked {
+        let mounts = LockedMounts::copy()?;
+        trees = open_trees(sources, mounts.0.pid)?;
+    }
+    let mut trees = trees.into_iter();
     let one = |source: &SlotSource| match source {
         SlotSource::Tree { .. } if trees_later => Ok(None),
-        SlotSource::Tree { locked: true, .. } => {
-            let copy = match &mounts {
-                Some(copy) => copy,
-                None => mounts.insert(LockedMounts::copy()?),
-            };
-            open_trees(std::slice::from_ref(source), copy.0.pid).map(|mut trees| trees.pop().map(Fd::from))
-        }
+        SlotSource::Tree { .. } if locked => Ok(trees.next().map(Fd::from)),
         source => open_one(source, given).map(Some),
     };
     sources.iter().map(one).collect()
