@@ -2,8 +2,7 @@
 
 use crate::draft::Draft;
 use crate::mounts::{Context, is_bind};
-use cofferdam_spec::clean;
-use cofferdam_spec::{Device, DeviceType, Spec};
+use cofferdam_spec::{Device, DeviceType, Spec, clean};
 use cofferdam_step::Step;
 
 const S_IFIFO: u32 = 0o010_000;

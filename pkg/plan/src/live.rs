@@ -10,8 +10,7 @@ use crate::mounts::{Context, is_bind};
 use crate::namespaces::Wanted;
 use crate::{ExecTarget, Host, HostStep, Options, Plan, Road, SlotSource};
 use cofferdam_cgroup::{Placement, Version};
-use cofferdam_spec::clean;
-use cofferdam_spec::{Mount, Refused, Spec};
+use cofferdam_spec::{Mount, Refused, Spec, clean};
 use cofferdam_step::{Namespace, Namespaces, Source, Step};
 
 const SECTION: &str = "config.md#mounts";

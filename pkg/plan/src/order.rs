@@ -7,8 +7,7 @@ use crate::namespaces::Wanted;
 use crate::paths::absolute;
 use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
 use crate::{cgroup, devices, hooks, limits, mounts, netdevices, process, seccomp, sysctl};
-use cofferdam_spec::Process;
-use cofferdam_spec::clean;
+use cofferdam_spec::{Process, clean};
 use cofferdam_step::{Barrier, Namespace, Step};
 
 /// Compiles the plan of `create` and `run`.
