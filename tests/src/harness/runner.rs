@@ -106,8 +106,7 @@ impl<'a> Runner<'a> {
 
     fn one(&self, number: usize, runtime: &Runtime, test: &Test) -> Verdict {
         let Options { systemd, patience, peer, previous, work, .. } = self.options;
-        if let Some(reason) = test.missing(&self.host, runtime, *systemd, peer.is_some(), previous.is_some())
-        {
+        if let Some(reason) = test.missing(&self.host, runtime, self.options) {
             return Verdict::Skipped(reason);
         }
         let order = Order {

@@ -2,6 +2,7 @@
 
 use super::T;
 use super::host::Host;
+use super::options::Options;
 use super::world::{Kind, Runtime};
 
 /// One test.
@@ -114,15 +115,8 @@ impl Test {
     }
 
     /// Why it cannot run here.
-    pub fn missing(
-        &self,
-        host: &Host,
-        runtime: &Runtime,
-        systemd: bool,
-        peer: bool,
-        previous: bool,
-    ) -> Option<String> {
-        self.needs.iter().find_map(|need| need.missing(host, runtime, systemd, peer, previous))
+    pub fn missing(&self, host: &Host, runtime: &Runtime, options: &Options) -> Option<String> {
+        self.needs.iter().find_map(|need| need.missing(host, runtime, options))
     }
 
     /// Why this runtime is known to fail it.
@@ -174,14 +168,7 @@ pub fn parse(version: &str) -> [u32; 3] {
 }
 
 impl Need {
-    fn missing(
-        self,
-        host: &Host,
-        runtime: &Runtime,
-        systemd: bool,
-        peer: bool,
-        previous: bool,
-    ) -> Option<String> {
+    fn missing(self, host: &Host, runtime: &Runtime, options: &Options) -> Option<String> {
         let (there, reason) = match self {
             Need::CgroupV1 => (!host.cgroup_v2, "cgroup v1".to_owned()),
             Need::CgroupV2 => (host.cgroup_v2, "cgroup v2".to_owned()),
@@ -194,9 +181,11 @@ impl Need {
             Need::Machine(name) => (host.machine == name, format!("{name} as the processor")),
             Need::TwoCpus => (host.cpus >= 2, "two CPUs".to_owned()),
             Need::File(path) => (std::path::Path::new(path).exists(), path.to_owned()),
-            Need::Peer => (peer, "a runtime to compare with".to_owned()),
-            Need::Previous => (previous, "an earlier build: hack/previous, --previous".to_owned()),
-            Need::CgroupFs => (!systemd, "the cgroupfs driver".to_owned()),
+            Need::Peer => (options.peer.is_some(), "a runtime to compare with".to_owned()),
+            Need::Previous => {
+                (options.previous.is_some(), "an earlier build: hack/previous, --previous".to_owned())
+            }
+            Need::CgroupFs => (!options.systemd, "the cgroupfs driver".to_owned()),
             Need::Criu => return super::host::criu_is_missing(),
             Need::Ours(why) => {
                 return (runtime.kind != Kind::Ours).then(|| format!("about cofferdam: {why}"));
