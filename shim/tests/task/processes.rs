@@ -23,17 +23,11 @@ use std::{
     time::Duration,
 };
 
-/// What a process has started since it is followed.
-#[derive(Default)]
-struct Started {
-    threads: AtomicUsize,
-    processes: AtomicUsize,
-}
-
 /// Follows all threads of a process by ptrace: none gets past a fork, vfork or clone without being counted. The only thread that may
 /// speak to what it traces is the one that has begun it, so this is one.
 struct Tracer {
-    started: Arc<Started>,
+    /// How many processes it has started since.
+    started: Arc<AtomicUsize>,
     enough: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -41,9 +35,9 @@ struct Tracer {
 impl Tracer {
     /// Follows a process that has one thread.
     fn of(pid: u32) -> Tracer {
-        let (started, enough) = (Arc::new(Started::default()), Arc::new(AtomicBool::new(false)));
+        let (started, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (tell, told) = mpsc::channel();
-        let (counts, end, pid) = (started.clone(), enough.clone(), Pid::from_raw(pid as i32));
+        let (count, end, pid) = (started.clone(), enough.clone(), Pid::from_raw(pid as i32));
         let thread = std::thread::spawn(move || {
             let options = ptrace::Options::PTRACE_O_TRACECLONE
                 | ptrace::Options::PTRACE_O_TRACEFORK
@@ -51,7 +45,7 @@ impl Tracer {
             let seized = ptrace::seize(pid, options);
             tell.send(seized).unwrap();
             if seized.is_ok() {
-                follow(pid, &counts, &end);
+                follow(pid, &count, &end);
             }
         });
         told.recv().unwrap().unwrap();
@@ -60,19 +54,19 @@ impl Tracer {
     }
 
     fn processes(&self) -> usize {
-        self.started.processes.load(Ordering::SeqCst)
+        self.started.load(Ordering::SeqCst)
     }
 
     /// Looks away; everything that was started before has been counted.
-    fn end(mut self) -> Arc<Started> {
+    fn end(mut self) -> usize {
         self.enough.store(true, Ordering::SeqCst);
         self.thread.take().unwrap().join().unwrap();
-        self.started.clone()
+        self.processes()
     }
 }
 
 /// What is traced goes on by itself when this thread ends.
-fn follow(of: Pid, started: &Started, enough: &AtomicBool) {
+fn follow(of: Pid, started: &AtomicUsize, enough: &AtomicBool) {
     const STOP: i32 = Event::PTRACE_EVENT_STOP as i32;
     let is_thread = |pid: Pid| process_of(pid) == Some(of.as_raw());
     // The first stop of what is new can come in front of its parent's word of it, by which time it may be gone.
@@ -94,8 +88,7 @@ fn follow(of: Pid, started: &Started, enough: &AtomicBool) {
             Ok(WaitStatus::PtraceEvent(pid, _, _)) => {
                 let new = Pid::from_raw(ptrace::getevent(pid).unwrap_or(0) as i32);
                 let thread = stopped.get(&new).copied().unwrap_or_else(|| is_thread(new));
-                let kind = if thread { &started.threads } else { &started.processes };
-                kind.fetch_add(1, Ordering::SeqCst);
+                started.fetch_add(usize::from(!thread), Ordering::SeqCst);
                 ptrace::cont(pid, None)
             }
             Ok(WaitStatus::Stopped(pid, signal)) => ptrace::cont(pid, signal),
@@ -174,5 +167,5 @@ fn only_what_needs_a_process_starts_one() {
     assert_eq!(tracer.processes(), with_exec, "Kill or Delete have started a process");
     client.shutdown("web");
     lab.assert_nothing_left();
-    assert_eq!(tracer.end().processes.load(Ordering::SeqCst), with_exec);
+    assert_eq!(tracer.end(), with_exec);
 }
