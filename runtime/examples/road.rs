@@ -22,6 +22,7 @@ fn new(dest: &str, fstype: &str, opts: &[(&str, &str)], set: u64) -> Step {
         propagation: vec![],
         idmap: None,
         idmap_recursive: false,
+        pid_namespace: None,
         copy_up: false,
         no_symlink: dest == "/proc" || dest == "/sys",
         or_else: None,

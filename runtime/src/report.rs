@@ -198,7 +198,9 @@ fn hint(step: &Step, attempt: Attempt, errno: i32) -> Option<&'static str> {
         (Step::JoinSessionKeyring { .. }, EDQUOT) => Some(
             "the user's keys are used up (/proc/sys/kernel/keys/maxkeys, root_maxkeys); --no-new-keyring does without",
         ),
-        (Step::SetRlimit(_), EPERM) => Some("a hard limit is raised only with CAP_SYS_RESOURCE"),
+        (Step::SetRlimit(_) | Step::RaiseRlimit(_), EPERM) => {
+            Some("a hard limit is raised only with CAP_SYS_RESOURCE")
+        }
         (Step::SetOomScoreAdj { .. }, EACCES | EPERM) => {
             Some("the value is lowered only with CAP_SYS_RESOURCE")
         }
@@ -318,6 +320,7 @@ mod tests {
             propagation: vec![],
             idmap: None,
             idmap_recursive: false,
+            pid_namespace: None,
             copy_up: false,
             no_symlink: false,
             or_else: None,

@@ -47,7 +47,8 @@ fn with_terminal<'t>(t: &'t T, script: &str, change: serde_json::Value) -> (Cont
     created(t, t.container(&bundle))
 }
 
-fn created<'t>(t: &'t T, container: Container<'t>) -> (Container<'t>, Terminal) {
+/// Creates a container with a terminal.
+pub(crate) fn created<'t>(t: &'t T, container: Container<'t>) -> (Container<'t>, Terminal) {
     let receiver = Receiver::new(t, &format!("console{}", t.number()));
     container.make(&["create", "--console-socket", &receiver.word()]).run().ok();
     let (_, master) = receiver.receive();

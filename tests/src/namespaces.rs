@@ -11,6 +11,11 @@ pub const TESTS: &[Test] = &[
     test!(every_namespace_can_be_joined_at_once),
     test!(a_new_pid_namespace_begins_with_the_program),
     test!(a_joined_pid_namespace_has_the_others_processes),
+    test!(a_joined_pid_namespace_changes_nothing_else),
+    test!(a_joined_pid_namespace_with_every_namespace_and_a_terminal),
+    test!(limits_of_one_process_hold_in_a_joined_pid_namespace)
+        .needs(&[Need::Ours("runc counts its own processes against the limits")]),
+    test!(hooks_in_a_joined_pid_namespace_are_told_the_pid),
     test!(a_new_network_has_its_loopback_up),
     test!(the_hosts_network_is_the_hosts),
     test!(the_hostname_is_the_configs),
@@ -127,6 +132,120 @@ fn a_joined_pid_namespace_has_the_others_processes(t: &T) {
     bundle.namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid())));
     let text = t.sh(&bundle, "tr '\\0' ' ' < /proc/1/cmdline; test $$ -gt 1 && echo and me");
     assert_eq!(text, "sleep 1000 and me\n");
+    other.force_delete();
+}
+
+/// What the probe sees, without what must differ from container to container.
+fn seen_in(t: &T, mut bundle: crate::harness::Bundle, pid: Option<i32>) -> serde_json::Value {
+    if let Some(pid) = pid {
+        bundle.namespace("pid", Some(&format!("/proc/{pid}/ns/pid")));
+    }
+    let mut seen = t.see(&bundle);
+    for key in ["pid", "cgroup", "ns", "keys", "stat", "mounts"] {
+        seen.as_object_mut().unwrap().remove(key);
+    }
+    let open: Vec<String> = seen["fd"].as_object().unwrap().keys().cloned().collect();
+    seen["fd"] = json!(open);
+    let status = seen["status"].as_object_mut().unwrap();
+    status.retain(|key, _| {
+        [
+            "Uid",
+            "Gid",
+            "Groups",
+            "Umask",
+            "NoNewPrivs",
+            "Seccomp",
+            "Seccomp_filters",
+            "SigBlk",
+            "SigIgn",
+            "SigCgt",
+            "SigPnd",
+        ]
+        .contains(&key.as_str())
+            || key.starts_with("Cap")
+            || key.ends_with("allowed")
+    });
+    seen
+}
+
+fn a_joined_pid_namespace_changes_nothing_else(t: &T) {
+    let other = sleeper(t);
+    let pid = other.pid();
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]});
+    let changes = [
+        json!({}),
+        json!({"process": {"user": {"uid": 1000, "gid": 1000, "additionalGids": [7], "umask": 63}, "oomScoreAdj": 500}}),
+        json!({"process": {"noNewPrivileges": false}, "linux": {"seccomp": profile}}),
+        json!({"process": {"noNewPrivileges": true, "user": {"uid": 7, "gid": 7}}, "linux": {"seccomp": profile}}),
+        json!({"process": {"capabilities": null}}),
+        json!({"process": {
+            "capabilities": {
+                "bounding": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL", "CAP_CHOWN"], "effective": ["CAP_KILL"],
+                "inheritable": ["CAP_KILL"], "ambient": ["CAP_KILL"]
+            },
+            "user": {"uid": 1000, "gid": 1000}, "noNewPrivileges": false,
+            "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 5},
+            "rlimits": [{"type": "RLIMIT_NOFILE", "soft": 100, "hard": 200}, {"type": "RLIMIT_CORE", "soft": 0, "hard": 0}]
+        }, "linux": {"seccomp": profile, "personality": {"domain": "LINUX32"}}}),
+    ];
+    for change in changes {
+        let bundle = t.bundle().with(change.clone());
+        assert_eq!(seen_in(t, bundle.clone(), Some(pid)), seen_in(t, bundle, None), "{change}");
+    }
+    // It leads a session of its own there, too, and has the group of it.
+    let mut bundle = t.bundle();
+    bundle.namespace("pid", Some(&format!("/proc/{pid}/ns/pid")));
+    let text = t.sh(&bundle, "cut -d' ' -f1,5,6 /proc/$$/stat; ls /proc | grep -c '^1$'");
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(words[0] == words[1] && words[0] == words[2] && words[3] == "1", "{text}");
+    other.force_delete();
+}
+
+fn a_joined_pid_namespace_with_every_namespace_and_a_terminal(t: &T) {
+    let other = sleeper(t);
+    let pid = other.pid();
+    let mut bundle = t.bundle().script("tty; exec < /dev/tty && echo have one; read line; echo got $line");
+    bundle.namespace("pid", Some(&format!("/proc/{pid}/ns/pid")));
+    bundle.namespace("network", Some(&format!("/proc/{pid}/ns/net"))).namespace("cgroup", None);
+    bundle.set(json!({"process": {"terminal": true}}));
+    let (container, mut terminal) = crate::console::created(t, t.container(&bundle));
+    container.start().ok();
+    terminal.await_output("have one");
+    terminal.type_in("some words\n");
+    terminal.await_output("got some words");
+    container.await_stop();
+    container.force_delete();
+    other.force_delete();
+}
+
+fn limits_of_one_process_hold_in_a_joined_pid_namespace(t: &T) {
+    let other = sleeper(t);
+    let mut bundle = t.bundle();
+    bundle.namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid())));
+    // An id that no other test's processes have.
+    bundle.set(json!({
+        "process": {
+            "user": {"uid": 61_234, "gid": 61_234}, "rlimits": [{"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}],
+            "capabilities": {"bounding": [], "permitted": [], "effective": [], "inheritable": [], "ambient": []}
+        },
+        "linux": {"resources": {"pids": {"limit": 1}}}
+    }));
+    assert_eq!(t.sh(&bundle, "echo alone; ulimit -u"), "alone\n1\n");
+    other.force_delete();
+}
+
+fn hooks_in_a_joined_pid_namespace_are_told_the_pid(t: &T) {
+    let other = sleeper(t);
+    let mut bundle = t.bundle().args(&["sleep", "1000"]);
+    bundle.namespace("pid", Some(&format!("/proc/{}/ns/pid", other.pid())));
+    let told = t.path("told");
+    let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {}", told.display())]}]);
+    bundle.set(json!({"hooks": {"createRuntime": hook}}));
+    let container = t.container(&bundle);
+    container.create();
+    let state: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(told).unwrap()).unwrap();
+    assert_eq!(state["pid"], container.pid());
+    container.force_delete();
     other.force_delete();
 }
 

@@ -18,6 +18,7 @@
 //! | setns by pidfd | 5.8 | exec joins all namespaces in one call | a call for each file in /proc/PID/ns |
 //! | fsopen, fsmount, move_mount | 5.2 | mounts by fds, private procfs, errors with a reason | mount(2) onto /proc/self/fd/N |
 //! | open_tree | 5.2 | the host side opens what a user namespace mounts | a bind mount from inside |
+//! | procfs `pidns=` | 6.18 | a shared pid namespace sees a new container's process only in its root, with its rights | cloned into it first, as under runc |
 //! | mount_setattr | 5.12 | recursive attributes, idmapped mounts | remount with MS_BIND; what has no other way fails |
 //! | MOUNT_ATTR_NOSYMFOLLOW | 5.14 | `nosymfollow` | MS_NOSYMFOLLOW (5.10) |
 //! | close_range, CLOSE_RANGE_CLOEXEC | 5.9, 5.11 | no descriptor of ours reaches the container | /proc/self/fd, one fcntl each |
@@ -28,6 +29,7 @@
 
 use cofferdam_cgroup::Layout;
 use cofferdam_seccomp::{ActionSet, Target, flag, native_arch};
+use cofferdam_sys::mount;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
@@ -42,6 +44,8 @@ pub struct Needs {
     pub selinux: bool,
     /// `linux.seccomp` is set.
     pub seccomp: bool,
+    /// `linux.namespaces` has a pid namespace to join.
+    pub procfs_pidns: bool,
 }
 
 /// What the compiler knows of the machine.
@@ -65,6 +69,9 @@ pub struct Host {
     /// procfs has a `kcore`, for which /dev gets a link.
     #[serde(default)]
     pub kcore: bool,
+    /// A procfs can be mounted that shows another pid namespace than the mounter's; false when nobody asked.
+    #[serde(default)]
+    pub procfs_pidns: bool,
     /// What a seccomp filter may use; none without seccomp, or when nobody asked.
     pub seccomp: Option<Target>,
     /// Where the cgroup hierarchies are.
@@ -88,6 +95,7 @@ impl Host {
             apparmor: needs.apparmor && apparmor_enabled(),
             selinux: needs.selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: Path::new("/proc/kcore").exists(),
+            procfs_pidns: needs.procfs_pidns && procfs_takes_pidns(),
             seccomp: if needs.seccomp { seccomp_target(kernel)? } else { None },
             cgroup: cofferdam_cgroup::probe().map_err(io::Error::other)?,
         })
@@ -126,6 +134,13 @@ fn maps_everything(uid_map: &str) -> bool {
 fn apparmor_enabled() -> bool {
     fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.first() == Some(&b'Y'))
         && Path::new("/sys/kernel/security/apparmor").exists()
+}
+
+/// Whether procfs knows the option `pidns` (Linux 6.18, `fs/proc/root.c`), and nobody around us forbids the mount interface.
+fn procfs_takes_pidns() -> bool {
+    let asked = mount::fsopen(b"proc")
+        .and_then(|context| mount::fsconfig(&context, b"pidns", Some(b"/proc/self/ns/pid")));
+    asked.is_ok()
 }
 
 fn seccomp_target((major, minor): (u32, u32)) -> io::Result<Option<Target>> {
@@ -171,7 +186,8 @@ mod tests {
 
     #[test]
     fn a_host_survives_json() {
-        let host = Host::probe(&Needs { seccomp: true, apparmor: true, selinux: true }).unwrap();
+        let needs = Needs { seccomp: true, apparmor: true, selinux: true, procfs_pidns: true };
+        let host = Host::probe(&needs).unwrap();
         let text = serde_json::to_string(&host).unwrap();
         assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);
     }

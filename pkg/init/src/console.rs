@@ -2,7 +2,7 @@
 
 use crate::{At, Failure, Init, Outcome};
 use cofferdam_step::{Attempt, Slot};
-use cofferdam_sys::{Errno, Fd, fs, mount, net};
+use cofferdam_sys::{Borrowed, Errno, Fd, fs, mount, net};
 
 /// `DEVPTS_SUPER_MAGIC`
 const DEVPTS_MAGIC: i64 = 0x1cd1;
@@ -20,8 +20,8 @@ pub(crate) struct Console {
 }
 
 impl Init {
-    /// The master goes to the socket; the peer becomes stdin, stdout, stderr, controlling terminal and `/dev/console`. The peer
-    /// comes from the master itself, so no path below /dev/pts is walked (CVE-2025-52565).
+    /// The master goes to the socket; the peer becomes stdin, stdout, stderr and `/dev/console`. The peer comes from the master
+    /// itself, so no path below /dev/pts is walked (CVE-2025-52565).
     pub(crate) fn open_console(&mut self, socket: Slot, console: &Console) -> Outcome {
         let socket = self.slot(socket)?;
         let master = self.open_master()?;
@@ -40,11 +40,15 @@ impl Init {
             self.mount_console(&peer)?;
         }
         net::send_fd(&socket, b"/dev/ptmx", &master).at(Attempt::SendFd)?;
-        net::set_controlling_terminal(&peer).at(Attempt::Pty)?;
         for number in 0..3 {
             fs::dup_onto(&peer, number).at(Attempt::Pty)?;
         }
         Ok(())
+    }
+
+    /// Of whoever leads the session: a leader that ends hangs its terminal up, so it has to be the container's own process.
+    pub(crate) fn take_terminal() -> Outcome {
+        net::set_controlling_terminal(&Borrowed(0)).at(Attempt::Pty)
     }
 
     /// `/dev/pts/ptmx` of the container, proved to be a devpts's.

@@ -171,6 +171,7 @@ impl Init {
             Step::MakeSymlink { path, target, replace } => self.make_symlink(path, target, *replace),
             Step::OpenConsole { socket, size, mount, uid, plain } => self
                 .open_console(*socket, &Console { size: *size, mounted: *mount, uid: *uid, plain: *plain }),
+            Step::TakeTerminal => Init::take_terminal(),
             Step::RunHooks(hooks) => self.run_hooks(hooks, program),
             Step::ChangeRoot { path } => self.change_root(path.as_deref()),
             Step::PivotRoot { no_pivot } => self.pivot_root(*no_pivot),
@@ -185,6 +186,7 @@ impl Init {
             Step::JoinSessionKeyring { name, label } => self.join_session_keyring(name, label.as_deref()),
             Step::SetNoNewPrivileges => process::set_no_new_privileges(),
             Step::SetRlimit(limit) => process::set_rlimit(*limit),
+            Step::RaiseRlimit(limit) => process::raise_rlimit(*limit),
             Step::SetScheduler(attr) => process::set_scheduler(*attr),
             Step::SetIoPriority(priority) => process::set_io_priority(*priority),
             Step::SetAffinity { mask } => process::set_affinity(mask),

@@ -152,11 +152,16 @@ impl Init {
             return self.mount_new_by_path(mount, fstype, source, options, flags);
         }
         let context = match mount::fsopen(fstype.as_bytes()) {
-            Err(Errno::ENOSYS | Errno::EPERM) => {
+            // mount(2) has no descriptor of a pid namespace to give.
+            Err(Errno::ENOSYS | Errno::EPERM) if mount.pid_namespace.is_none() => {
                 return self.mount_new_by_path(mount, fstype, source, options, flags);
             }
             other => other.at(Attempt::FsOpen)?,
         };
+        if let Some(slot) = mount.pid_namespace {
+            let namespace = self.slot(slot)?;
+            mount::fsconfig_fd(&context, b"pidns", &namespace).at(Attempt::PidNamespaceOfProc)?;
+        }
         if !source.is_empty() {
             mount::fsconfig(&context, b"source", Some(source.as_bytes())).at(Attempt::FsConfigSource)?;
         }
@@ -188,7 +193,8 @@ impl Init {
         }
         place.take(&tree)?;
         self.propagate(mount, &tree)?;
-        if fstype == "proc" && self.proc.is_none() && mount.destination == "/proc" && options.is_empty() {
+        let own = options.is_empty() && mount.pid_namespace.is_none();
+        if fstype == "proc" && self.proc.is_none() && mount.destination == "/proc" && own {
             // Everything above this descriptor is procfs itself: lookups cross no mount.
             self.proc = Some(Proc::mounted(tree));
         }

@@ -12,6 +12,14 @@ pub(crate) fn set_rlimit(limit: Rlimit) -> Outcome {
     process::prlimit(0, limit.resource, limit.soft, limit.hard).at(Attempt::Prlimit)
 }
 
+pub(crate) fn raise_rlimit(limit: Rlimit) -> Outcome {
+    let (soft, hard) = process::rlimit(limit.resource).at(Attempt::Prlimit)?;
+    if limit.hard <= hard {
+        return Ok(());
+    }
+    process::prlimit(0, limit.resource, soft, limit.hard).at(Attempt::Prlimit)
+}
+
 pub(crate) fn set_scheduler(attr: SchedAttr) -> Outcome {
     let SchedAttr { policy, flags, nice, priority, runtime, deadline, period } = attr;
     process::sched_setattr(

@@ -134,15 +134,15 @@ fn compile_inner(
 /// everything, and its clone is the first that the container can see.
 fn join(draft: &mut Draft, container: &ExecTarget) -> Road {
     let pidfd = draft.slot(SlotSource::Process);
-    let namespaces = container.namespaces;
-    let staged = namespaces.contains(Namespace::User) || namespaces.contains(Namespace::Pid);
-    if !namespaces.is_empty() {
-        draft.step(Step::JoinProcess { pidfd, namespaces });
+    let theirs = container.namespaces;
+    let staged = theirs.contains(Namespace::User) || theirs.contains(Namespace::Pid);
+    if !theirs.is_empty() {
+        draft.step(Step::JoinProcess { pidfd, namespaces: theirs });
     }
     if staged {
-        draft.step(Step::Clone { namespaces: Namespaces::default() });
+        namespaces::clone(draft, Namespaces::default());
     }
-    if namespaces.contains(Namespace::User) {
+    if theirs.contains(Namespace::User) {
         draft.step(Step::BecomeNamespaceRoot);
     }
     Road { staged, ..Road::default() }
@@ -163,7 +163,10 @@ fn prepare(
         });
     }
     match (process.terminal, options.console) {
-        (true, true) => console(draft, process, false, options.foreground),
+        (true, true) => {
+            console(draft, process, false, options.foreground);
+            draft.step(Step::TakeTerminal);
+        }
         (false, false) => {}
         (true, false) => {
             let message = "cannot allocate tty if the runtime will detach without setting console socket";

@@ -172,6 +172,8 @@ pub enum HostStep {
     },
     /// Spawns init as [`Plan::road`] says, with the slots.
     Spawn,
+    /// Waits until a staged init has cloned the container's process, and goes on with that one.
+    FollowClone,
     /// Opens the slots that are trees, in init's mount namespace, which belongs to another user namespace than the host's. There the
     /// host's read-only, nosuid, nodev, noexec and atime flags are locked (`lock_mnt_tree` in `fs/namespace.c`), and so they are in a
     /// tree that is taken from it: capabilities in the container's user namespace do not take them away.
@@ -250,6 +252,7 @@ pub struct Options {
 pub fn needs(spec: &Spec) -> Needs {
     let process = spec.process.as_ref();
     Needs {
+        procfs_pidns: spec.linux.namespaces.iter().any(|entry| entry.kind == "pid" && !entry.path.is_empty()),
         apparmor: process.is_some_and(|process| !process.apparmor_profile.is_empty()),
         selinux: process.is_some_and(|process| !process.selinux_label.is_empty())
             || !spec.linux.mount_label.is_empty(),

@@ -50,12 +50,33 @@ pub(crate) fn from_the_host(draft: &mut Draft, process: &Process) {
 
 /// The same as steps of init.
 pub(crate) fn from_init(draft: &mut Draft, process: &Process) {
+    from_init_but(draft, process, None);
+}
+
+/// The same for an init that clones the container's process last: it counts itself against a limit of the user's processes.
+pub(crate) fn from_init_before_its_clone(draft: &mut Draft, process: &Process) {
+    from_init_but(draft, process, Some(NPROC));
+    draft.init.extend(of_processes(process).map(Step::RaiseRlimit));
+}
+
+/// And what the clone does then.
+pub(crate) fn from_the_clone(draft: &mut Draft, process: &Process) {
+    draft.init.extend(of_processes(process).map(Step::SetRlimit));
+}
+
+/// RLIMIT_NPROC
+const NPROC: u32 = 6;
+
+fn of_processes(process: &Process) -> impl Iterator<Item = Rlimit> {
+    rlimits(process).into_iter().filter(|limit| limit.resource == NPROC)
+}
+
+fn from_init_but(draft: &mut Draft, process: &Process, left_out: Option<u32>) {
     if let Some(value) = process.oom_score_adj {
         draft.step(Step::SetOomScoreAdj { value });
     }
-    for limit in rlimits(process) {
-        draft.step(Step::SetRlimit(limit));
-    }
+    let limits = rlimits(process).into_iter().filter(|limit| Some(limit.resource) != left_out);
+    draft.init.extend(limits.map(Step::SetRlimit));
 }
 
 /// Scheduler and io priority.

@@ -276,6 +276,7 @@ impl Context<'_> {
             propagation: parsed.propagation,
             copy_up: parsed.copy_up,
             no_symlink: kernel_view,
+            pid_namespace: self.wanted.of_procfs(draft, entry),
             or_else,
             ..blank(destination, Create::Directory)
         }
@@ -359,6 +360,7 @@ fn blank(destination: String, create: Create) -> Mount {
         propagation: Vec::new(),
         idmap: None,
         idmap_recursive: false,
+        pid_namespace: None,
         copy_up: false,
         no_symlink: false,
         or_else: None,

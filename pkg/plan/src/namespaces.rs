@@ -2,9 +2,9 @@
 
 use crate::draft::Draft;
 use crate::idmap::Ids;
-use crate::{Condition, HostStep, Road, SlotSource};
+use crate::{Condition, Host, HostStep, Road, SlotSource};
 use cofferdam_spec::{Refused, Spec};
-use cofferdam_step::{Barrier, Namespace, Namespaces, Step, TimeOffset};
+use cofferdam_step::{Barrier, Namespace, Namespaces, Slot, Step, TimeOffset};
 
 /// The namespaces of a container, sorted out.
 pub(crate) struct Wanted {
@@ -14,6 +14,8 @@ pub(crate) struct Wanted {
     pub joined: Vec<(Namespace, String)>,
     /// On the direct road, the new ones that init is born in; the others it makes by itself.
     born_in: Namespaces,
+    /// [`Wanted::clone_last`]
+    pub clones_last: bool,
 }
 
 /// The kind of a namespace by the spec's name.
@@ -24,7 +26,8 @@ pub(crate) fn kind(name: &str) -> Option<Namespace> {
 impl Wanted {
     /// None at all: somebody else has made what there is.
     pub fn nothing() -> Wanted {
-        Wanted { new: Namespaces::default(), joined: Vec::new(), born_in: Namespaces::default() }
+        let none = Namespaces::default();
+        Wanted { new: none, joined: Vec::new(), born_in: none, clones_last: false }
     }
 
     /// Reads `/linux/namespaces`, which [`Spec::check`] has seen.
@@ -43,7 +46,7 @@ impl Wanted {
         let born_in = [Namespace::Pid, Namespace::Network].into_iter().filter(|kind| {
             new.contains(*kind) && (*kind == Namespace::Pid || !spec.linux.net_devices.is_empty())
         });
-        let wanted = Wanted { new, joined, born_in: born_in.collect() };
+        let wanted = Wanted { new, joined, born_in: born_in.collect(), clones_last: false };
         // Nothing hides what the host mounts elsewhere (runc refuses these too).
         let restricted = [
             ("/linux/maskedPaths", &spec.linux.masked_paths),
@@ -74,6 +77,33 @@ impl Wanted {
     /// A pid namespace that is joined has others in it: what is born there must be the sealed image already (CVE-2019-5736).
     pub fn staged(&self) -> bool {
         self.has(Namespace::User) || self.new.contains(Namespace::Time) || self.joins(Namespace::Pid)
+    }
+
+    /// A pid namespace that is joined has others in it, and who of them holds CAP_SYS_PTRACE comes near whatever turns up there: by
+    /// /proc/PID/root to the host's files before the pivot, by ptrace(2) to the rights that init still has (as under runc and crun).
+    /// So the clone comes last where it can, and what they see has the container's root and its program's rights.
+    ///
+    /// It cannot where the process must be there earlier: for hooks of the runtime, which are told its pid; for network devices, which
+    /// move by its pid; with a scheduler, which a child need not inherit. Nor where procfs takes no `pidns` (Linux < 6.18). In a user
+    /// namespace there is no need: init was executed outside of it, so that nobody in there may trace it (`ptrace_may_access`).
+    pub fn clone_last(&mut self, spec: &Spec, host: &Host) {
+        let hooks = &spec.hooks;
+        let told = [&hooks.prestart, &hooks.create_runtime, &hooks.create_container];
+        self.clones_last = self.joins(Namespace::Pid)
+            && !self.has(Namespace::User)
+            && host.procfs_pidns
+            && told.iter().all(|hooks| hooks.is_empty())
+            && spec.linux.net_devices.is_empty()
+            && spec.process.as_ref().is_none_or(|process| process.scheduler.is_none());
+    }
+
+    /// The pid namespace that a new procfs is to show where init is not in there yet.
+    pub fn of_procfs(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount) -> Option<Slot> {
+        if !self.clones_last || entry.fstype != "proc" {
+            return None;
+        }
+        let (kind, path) = self.joined.iter().find(|(kind, _)| *kind == Namespace::Pid)?;
+        Some(draft.slot(SlotSource::Namespace { kind: *kind, path: path.clone() }))
     }
 
     /// The road.
@@ -117,7 +147,13 @@ impl Wanted {
         if late_ipc {
             rest.remove(Namespace::Ipc);
         }
-        draft.step(Step::Clone { namespaces: rest });
+        if self.clones_last {
+            if !rest.is_empty() {
+                draft.step(Step::Unshare { namespaces: rest });
+            }
+            return;
+        }
+        clone(draft, rest);
         if late_time {
             // As long as the process is its owner's: once it hides, its files below /proc are the host's root's.
             unshare_time(draft, spec);
@@ -176,6 +212,12 @@ impl Wanted {
             draft.step(Step::JoinNamespace { kind: *kind, slot, path: path.clone(), early });
         }
     }
+}
+
+/// The staged init makes the process that goes on; the host side goes on with that one.
+pub(crate) fn clone(draft: &mut Draft, namespaces: Namespaces) {
+    draft.step(Step::Clone { namespaces });
+    draft.host(HostStep::FollowClone);
 }
 
 /// A new time namespace for the processes to come.

@@ -6,9 +6,9 @@ use crate::mounts::Context;
 use crate::namespaces::Wanted;
 use crate::paths::absolute;
 use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
-use crate::{cgroup, devices, hooks, limits, mounts, netdevices, process, seccomp, sysctl};
+use crate::{cgroup, devices, hooks, limits, mounts, namespaces, netdevices, process, seccomp, sysctl};
 use cofferdam_spec::{Process, clean};
-use cofferdam_step::{Barrier, Namespace, Step};
+use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 
 /// Compiles the plan of `create` and `run`.
 ///
@@ -30,7 +30,8 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let root = spec.root.as_ref().ok_or_else(|| missing("/root", "config.md#root"))?;
     check_console(process, options)?;
     check_no_pivot(spec, options)?;
-    let wanted = Wanted::of(spec)?;
+    let mut wanted = Wanted::of(spec)?;
+    wanted.clone_last(spec, host);
     let ids = Ids::of(spec, host, options, &wanted)?;
     if ids.setgroups_denied && !process.user.additional_gids.is_empty() {
         let text = "config.json /process/user/additionalGids: this user namespace denies setgroups, so they stay as they are";
@@ -68,7 +69,9 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     }
     draft.host(HostStep::Release(Barrier::CgroupJoined));
 
-    draft.step(Step::NewSession);
+    if !wanted.clones_last {
+        draft.step(Step::NewSession);
+    }
     keyring(&mut draft, process, options);
     names(&mut draft, spec, &wanted);
     filesystem(&mut draft, &context, process)?;
@@ -77,6 +80,9 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
         context.enter_cgroup_namespace(&mut draft);
     }
     rights(&mut draft, &context, process)?;
+    if wanted.clones_last {
+        clone_last(&mut draft, spec, process);
+    }
     if host.euid != 0 && wanted.joined.is_empty() && (!options.run || spec.linux.seccomp.is_some()) {
         // Whoever is in a namespace that is joined may not come near init (CVE-2016-9962).
         draft.step(Step::ShowToOwner);
@@ -157,6 +163,9 @@ fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Re
     });
     if process.terminal {
         console(draft, process, true, context.options.foreground);
+        if !context.wanted.clones_last {
+            draft.step(Step::TakeTerminal);
+        }
     }
     context.remount_read_only(draft);
     if spec.root.as_ref().is_some_and(|root| root.readonly) {
@@ -196,7 +205,9 @@ fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result
     let domain = spec.linux.personality.as_ref().map(|personality| personality.domain.as_str());
     limits::personality(draft, domain);
     limits::memory_policy(draft, spec)?;
-    if !context.ids.user_namespace {
+    if context.wanted.clones_last {
+        limits::from_init_before_its_clone(draft, process);
+    } else if !context.ids.user_namespace {
         limits::from_init(draft, process);
     }
     if process.no_new_privileges {
@@ -212,6 +223,19 @@ fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result
         draft.step(Step::ResolveProgram);
     }
     Ok(())
+}
+
+/// Into the pid namespace that others are in already, with nothing that they may not have.
+fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process) {
+    if spec.linux.seccomp.is_some() && !process.no_new_privileges {
+        draft.init.extend(process::set_capabilities_but_for_the_filter(process));
+    }
+    namespaces::clone(draft, Namespaces::default());
+    limits::from_the_clone(draft, process);
+    draft.step(Step::NewSession);
+    if process.terminal {
+        draft.step(Step::TakeTerminal);
+    }
 }
 
 /// Where `create` ends and `start` goes on.

@@ -219,6 +219,7 @@ impl Display for HostStep {
                 Ok(())
             }
             HostStep::Spawn => f.write_str("spawn init"),
+            HostStep::FollowClone => f.write_str("follow init to its clone"),
             HostStep::OpenTrees => f.write_str("open the mount sources in init's mount namespace"),
             HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
@@ -316,6 +317,7 @@ fn detail_of(f: &mut Formatter<'_>, mount: &Mount) -> Result {
     }
     words.extend(mount.copy_up.then(|| "copy up".to_owned()));
     words.extend(mount.idmap.map(|slot| format!("idmapped by slot {}", slot.0)));
+    words.extend(mount.pid_namespace.map(|slot| format!("of the pid namespace in slot {}", slot.0)));
     if !words.is_empty() {
         write!(f, " ({})", words.join(","))?;
     }

@@ -28,6 +28,20 @@ pub(crate) fn set_capabilities(process: &Process) -> Option<Step> {
     })
 }
 
+/// The same, but for what loading a filter without no_new_privs takes (seccomp(2)): the program's capabilities and CAP_SYS_ADMIN.
+pub(crate) fn set_capabilities_but_for_the_filter(process: &Process) -> Option<Step> {
+    const CAP_SYS_ADMIN: u64 = 1 << 21;
+    process.capabilities.as_ref().map(|sets| {
+        let all = bits(&sets.permitted) | bits(&sets.inheritable) | CAP_SYS_ADMIN;
+        Step::SetCapabilities(Capabilities {
+            effective: all,
+            permitted: all,
+            inheritable: bits(&sets.inheritable),
+            ambient: 0,
+        })
+    })
+}
+
 /// LSM labels for the next execve.
 pub(crate) fn labels(draft: &mut Draft, process: &Process, host: &Host) -> Result<(), Refused> {
     const SECTION: &str = "config.md#linux-process";

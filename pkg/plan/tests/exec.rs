@@ -56,6 +56,7 @@ fn an_exec_joins_by_pidfd_and_shares_the_tail() {
         host_steps(&plan),
         [
             "spawn init",
+            "follow init to its clone",
             "move init into the cgroup",
             "tell init: cgroup joined",
             "write state and pid file",

@@ -220,6 +220,75 @@ fn limits_of_a_user_namespace_are_set_by_the_host() {
     assert!(!plan.init.iter().any(|step| matches!(step, Step::SetOomScoreAdj { .. } | Step::SetRlimit(_))));
 }
 
+/// The tail of a create, from the rights on.
+const LATE: [&str; 12] = [
+    "become uid 0 gid 0",
+    "change directory to /",
+    "seal descriptors",
+    "set capabilities",
+    "find the program",
+    "clone",
+    "set rlimit 6 to 5:7",
+    "begin a session",
+    "take the terminal",
+    "tell the host: committed",
+    "await the host: committed",
+    "await start",
+];
+
+#[test]
+fn a_process_comes_into_a_shared_pid_namespace_last() {
+    let namespaces =
+        json!([{"type": "mount"}, {"type": "uts"}, {"type": "network"}, {"type": "pid", "path": "/p"}]);
+    let change = json!({
+        "process": {"terminal": true, "rlimits": [{"type": "RLIMIT_NPROC", "soft": 5, "hard": 7}]},
+        "linux": {"namespaces": namespaces}
+    });
+    let options = cofferdam_plan::Options { console: true, ..options() };
+    let last = support::attempt(change.clone(), &support::newest(), &options).unwrap();
+    assert!(last.road.staged);
+    let all = steps(&last);
+    assert_eq!(all[..3], ["join pid namespace /p", "unshare uts network mount", "join a session keyring"]);
+    let from = all.iter().position(|step| step == LATE[0]).unwrap();
+    assert_eq!(all[from..from + LATE.len()], LATE);
+    let at = |step: &str| all.iter().position(|known| known == step).unwrap();
+    assert!(at("open the console") < from && at("raise rlimit 6 to 7") < from);
+    assert_eq!(
+        host_steps(&last)[1..],
+        [
+            "spawn init",
+            "complete the cgroup",
+            "move init into the cgroup",
+            "tell init: cgroup joined",
+            "follow init to its clone",
+            "await init: committed",
+            "write state and pid file",
+            "tell init: committed"
+        ]
+    );
+    // Linux < 6.18
+    let first = support::attempt(change, &v2(), &options).unwrap();
+    assert_eq!(steps(&first)[..2], ["join pid namespace /p", "clone with uts network mount"]);
+}
+
+#[test]
+fn a_process_that_others_must_know_comes_first() {
+    let namespaces =
+        json!([{"type": "mount"}, {"type": "uts"}, {"type": "network"}, {"type": "pid", "path": "/p"}]);
+    for other in [
+        json!({"hooks": {"createRuntime": [{"path": "/bin/true"}]}}),
+        json!({"hooks": {"prestart": [{"path": "/bin/true"}]}}),
+        json!({"hooks": {"createContainer": [{"path": "/bin/true"}]}}),
+        json!({"linux": {"netDevices": {"eth1": {}}}}),
+        json!({"process": {"scheduler": {"policy": "SCHED_BATCH"}}}),
+    ] {
+        let mut change = other.clone();
+        change["linux"]["namespaces"] = namespaces.clone();
+        let plan = plan(change, &support::newest());
+        assert_eq!(steps(&plan)[1], "clone with uts network mount", "{other}");
+    }
+}
+
 #[test]
 fn init_is_born_in_the_network_that_devices_move_into() {
     let devices = json!({"linux": {"netDevices": {"eth1": {"name": "eth0"}, "eth2": {}}}});

@@ -4,9 +4,9 @@
 mod support;
 
 use cofferdam_plan::{ExecOptions, ExecTarget, Host, HostStep, Options, Plan, compile, compile_exec};
-use cofferdam_step::{Barrier, Step};
+use cofferdam_step::{Barrier, Namespace, Step};
 use serde_json::{Value, json};
-use support::{changed, options, rootless, userns, v1, v2};
+use support::{changed, newest, options, rootless, userns, v1, v2};
 
 fn hooks() -> Value {
     let one = json!([{"path": "/bin/true"}]);
@@ -18,6 +18,14 @@ fn hooks() -> Value {
 
 fn seccomp() -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]})
+}
+
+/// A container in somebody else's pid namespace.
+fn shared_pids(mut change: Value) -> Value {
+    change["linux"]["namespaces"] =
+        json!([{"type": "mount"}, {"type": "uts"}, {"type": "pid", "path": "/p"}]);
+    change["process"]["rlimits"] = json!([{"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}]);
+    change
 }
 
 /// Configs that take every turn of the compiler.
@@ -40,6 +48,9 @@ fn changes() -> Vec<Value> {
         namespaces(json!([{"type": "cgroup"}])),
         namespaces(json!([{"type": "time"}])),
         namespaces(json!([{"type": "pid", "path": "/p"}, {"type": "network", "path": "/n"}])),
+        namespaces(json!([{"type": "pid", "path": "/p"}, {"type": "time"}, {"type": "cgroup"}])),
+        shared_pids(json!({"process": {"noNewPrivileges": false}, "linux": {"seccomp": seccomp()}})),
+        shared_pids(json!({"hooks": hooks()})),
         namespaces(json!([{"type": "user", "path": "/u"}, {"type": "pid", "path": "/p"}, {"type": "time"}])),
     ];
     let mut time = namespaces(json!([{"type": "time"}]));
@@ -55,7 +66,8 @@ fn changes() -> Vec<Value> {
 /// Every plan that the changes give on every machine, for create, run and exec.
 fn plans() -> Vec<(String, Plan)> {
     let mut plans = Vec::new();
-    let hosts: [(&str, Host); 3] = [("v1", v1()), ("v2", v2()), ("rootless", rootless())];
+    let hosts: [(&str, Host); 4] =
+        [("v1", v1()), ("v2", v2()), ("rootless", rootless()), ("the newest", newest())];
     for (name, host) in hosts {
         for change in changes() {
             for run in [false, true] {
@@ -109,13 +121,14 @@ fn tell(step: &Step) -> Option<Barrier> {
 #[test]
 fn neither_side_waits_for_the_other_for_ever() {
     for (name, plan) in plans() {
-        let (mut host, mut init, mut spawned) = (0, 0, false);
+        let (mut host, mut init, mut spawned, mut cloned) = (0, 0, false, false);
         let (mut released, mut told) = (Vec::new(), Vec::new());
         loop {
             let before = (host, init);
             while let Some(step) = plan.host.get(host) {
                 match step {
                     HostStep::Spawn => spawned = true,
+                    HostStep::FollowClone if !cloned => break,
                     HostStep::Release(barrier) => released.push(*barrier),
                     HostStep::Await(barrier) if !told.contains(barrier) => break,
                     _ => {}
@@ -124,6 +137,7 @@ fn neither_side_waits_for_the_other_for_ever() {
             }
             while let Some(step) = plan.init.get(init).filter(|_| spawned) {
                 match step {
+                    Step::Clone { .. } => cloned = true,
                     Step::Tell(barrier) => told.push(*barrier),
                     Step::Await(barrier) if !released.contains(barrier) => break,
                     _ => {}
@@ -137,6 +151,43 @@ fn neither_side_waits_for_the_other_for_ever() {
         assert_eq!(host, plan.host.len(), "the host side stands still: {name}");
         assert_eq!(init, plan.init.len(), "init stands still: {name}");
     }
+}
+
+/// The host side hears of a clone exactly once, and of a process that nothing but its end can take away by then.
+#[test]
+fn each_clone_is_followed() {
+    for (name, plan) in plans() {
+        let clones = plan.init.iter().filter(|step| matches!(step, Step::Clone { .. })).count();
+        let followed = plan.host.iter().filter(|step| **step == HostStep::FollowClone).count();
+        assert_eq!((clones, followed), if plan.road.staged { (1, 1) } else { (0, 0) }, "{name}");
+        let at = |step: HostStep| plan.host.iter().position(|known| *known == step);
+        assert!(at(HostStep::FollowClone) < at(HostStep::Commit), "the wrong pid is written: {name}");
+    }
+}
+
+/// Who is in the pid namespace already may trace whatever turns up there.
+#[test]
+fn what_a_shared_pid_namespace_sees_has_the_containers_root_and_rights() {
+    let mut seen = 0;
+    for (name, plan) in plans().into_iter().filter(|(name, _)| name.contains("on the newest")) {
+        let joins = |step: &Step| matches!(step, Step::JoinNamespace { kind: Namespace::Pid, .. });
+        let user = |step: &Step| matches!(step, Step::JoinNamespace { kind: Namespace::User, .. });
+        if at(&plan, joins).is_none() || at(&plan, user).is_some() || name.contains("prestart") {
+            continue;
+        }
+        seen += 1;
+        let clone = at(&plan, |step| matches!(step, Step::Clone { .. })).unwrap();
+        assert!(at(&plan, |step| matches!(step, Step::PivotRoot { .. })).unwrap() < clone, "{name}");
+        assert!(at(&plan, |step| matches!(step, Step::SetUser { .. })).unwrap() < clone, "{name}");
+        assert!(at(&plan, |step| matches!(step, Step::SetCapabilities(_))).unwrap() < clone, "{name}");
+        assert!(at(&plan, |step| matches!(step, Step::NewSession)).unwrap() > clone, "{name}");
+        let procfs = plan.init.iter().find_map(|step| match step {
+            Step::Mount(mount) if mount.destination == "/proc" => Some(mount.pid_namespace),
+            _ => None,
+        });
+        assert!(matches!(procfs, Some(Some(_))), "{name}: {procfs:?}");
+    }
+    assert!(seen >= 6, "only {seen} plans join one");
 }
 
 /// A filter may trap anything: what comes behind it is nothing but the last drop of capabilities (without no_new_privs, when
@@ -200,7 +251,7 @@ fn what_needs_the_cgroup_waits_for_it() {
         let joined = at(&plan, |step| *step == Step::Await(Barrier::CgroupJoined)).unwrap();
         for (i, step) in plan.init.iter().enumerate() {
             let needs = match step {
-                Step::Unshare { namespaces } => namespaces.contains(cofferdam_step::Namespace::Cgroup),
+                Step::Unshare { namespaces } => namespaces.contains(Namespace::Cgroup),
                 Step::Mount(mount) => mount.copy_up,
                 Step::RunHooks(_) | Step::Tell(Barrier::RuntimeHooks | Barrier::Committed) => true,
                 Step::SetAffinity { mask } => mask.is_empty(),
@@ -253,7 +304,9 @@ fn rights_are_given_up_behind_what_needs_them() {
                     | Step::MaskPath { .. }
                     | Step::MakeReadonly { .. }
             );
-            assert!(!privileged || i < user, "{step} follows the change of user: {name}");
+            // What has been raised before, anybody may lower.
+            let lowers = matches!(step, Step::SetRlimit(limit) if plan.init[..user].contains(&Step::RaiseRlimit(*limit)));
+            assert!(!privileged || lowers || i < user, "{step} follows the change of user: {name}");
             assert!(!matches!(step, Step::SetCapabilities(_)) || i > cwd, "capabilities go first: {name}");
         }
     }
@@ -263,7 +316,8 @@ fn rights_are_given_up_behind_what_needs_them() {
 fn capabilities_go_before_the_start_unless_the_filter_needs_them() {
     for (name, plan) in plans() {
         let filter = at(&plan, |step| matches!(step, Step::LoadSeccomp { .. }));
-        let Some(drop) = at(&plan, |step| matches!(step, Step::SetCapabilities(_))) else { continue };
+        let drop = plan.init.iter().rposition(|step| matches!(step, Step::SetCapabilities(_)));
+        let Some(drop) = drop else { continue };
         let start = at(&plan, |step| *step == Step::Await(Barrier::Committed)).unwrap();
         match filter {
             Some(filter) if !plan.init.contains(&Step::SetNoNewPrivileges) => {

@@ -83,6 +83,7 @@ impl Display for Step {
             Step::BindDevice { path, .. } => write!(f, "bind device {path}"),
             Step::MakeSymlink { path, target, .. } => write!(f, "link {path} to {target}"),
             Step::OpenConsole { .. } => f.write_str("open the console"),
+            Step::TakeTerminal => f.write_str("take the terminal"),
             Step::RunHooks(hooks) => write!(f, "run {} hooks", hooks.kind),
             Step::PivotRoot { no_pivot: false } => f.write_str("pivot the root"),
             Step::ChangeRoot { .. } => f.write_str("change the root"),
@@ -100,6 +101,7 @@ impl Display for Step {
             Step::SetRlimit(limit) => {
                 write!(f, "set rlimit {} to {}:{}", limit.resource, limit.soft, limit.hard)
             }
+            Step::RaiseRlimit(limit) => write!(f, "raise rlimit {} to {}", limit.resource, limit.hard),
             Step::SetScheduler(_) => f.write_str("set scheduler"),
             Step::SetIoPriority(_) => f.write_str("set io priority"),
             Step::SetAffinity { .. } => f.write_str("set cpu affinity"),

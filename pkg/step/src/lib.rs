@@ -328,8 +328,8 @@ pub enum Step {
         /// Replaces what is there (`/dev/ptmx`).
         replace: bool,
     },
-    /// Opens a pty on the container's devpts, binds it over `/dev/console`, makes it the controlling terminal and
-    /// stdin, stdout and stderr, and sends the master to the socket.
+    /// Opens a pty on the container's devpts, binds it over `/dev/console`, makes it stdin, stdout and stderr, and sends the
+    /// master to the socket.
     OpenConsole {
         /// A connected socket that takes the master by SCM_RIGHTS.
         socket: Slot,
@@ -342,6 +342,8 @@ pub enum Step {
         /// What is written to it comes out of the master as it is, line ends too.
         plain: bool,
     },
+    /// Makes stdin the controlling terminal of the session.
+    TakeTerminal,
     /// Runs hooks in the container's namespaces.
     RunHooks(Hooks),
     /// Makes the rootfs the root and detaches everything else.
@@ -402,6 +404,8 @@ pub enum Step {
     SetNoNewPrivileges,
     /// `prlimit(2)`.
     SetRlimit(Rlimit),
+    /// Raises the hard limit to this one's, if it is lower, which takes a capability; [`Step::SetRlimit`] follows without.
+    RaiseRlimit(Rlimit),
     /// `sched_setattr(2)`.
     SetScheduler(SchedAttr),
     /// `ioprio_set(2)`.

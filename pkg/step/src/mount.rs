@@ -23,6 +23,8 @@ pub struct Mount {
     pub idmap: Option<Slot>,
     /// Whether the idmap goes for the whole tree (`ridmap`).
     pub idmap_recursive: bool,
+    /// A pid namespace's file: a new procfs shows that namespace, and not init's own (Linux 6.18).
+    pub pid_namespace: Option<Slot>,
     /// `tmpcopyup`: the new tmpfs starts with the content of what it covers.
     pub copy_up: bool,
     /// The destination must be a real directory, no symbolic link (`/proc` and `/sys`, CVE-2019-19921).

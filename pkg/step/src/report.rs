@@ -127,6 +127,7 @@ attempts! {
     OutOfMemory = "allocate memory",
     Pty = "open the pseudo terminal",
     EnterCgroup = "enter the cgroup",
+    PidNamespaceOfProc = "fsconfig pidns",
     Panic = "run init",
 }
 

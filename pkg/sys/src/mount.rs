@@ -68,6 +68,16 @@ pub fn fsconfig(context: &Fd, key: &[u8], value: Option<&[u8]>) -> Result<()> {
     .map(drop)
 }
 
+/// `fsconfig(2)` with a descriptor.
+pub fn fsconfig_fd(context: &Fd, key: &[u8], value: &impl AsFd) -> Result<()> {
+    const SET_FD: u32 = 5;
+    // SAFETY: the key ends in NUL; the command takes no value but the descriptor.
+    with_nul(key, |key| unsafe {
+        syscall!(libc::SYS_fsconfig, context.raw(), SET_FD, key, 0, value.number())
+    })
+    .map(drop)
+}
+
 /// `fsconfig(2)`: creates the superblock.
 pub fn fsconfig_create(context: &Fd) -> Result<()> {
     const CMD_CREATE: u32 = 6;

@@ -211,6 +211,14 @@ pub fn prlimit(pid: i32, resource: u32, soft: u64, hard: u64) -> Result<()> {
     unsafe { syscall!(libc::SYS_prlimit64, pid, resource, limit.as_ptr(), 0) }.map(drop)
 }
 
+/// `prlimit64(2)`: the soft and the hard limit of this process.
+pub fn rlimit(resource: u32) -> Result<(u64, u64)> {
+    let mut limit = [0u64; 2];
+    // SAFETY: the kernel writes one rlimit64, which is two u64.
+    unsafe { syscall!(libc::SYS_prlimit64, 0, resource, 0, limit.as_mut_ptr()) }?;
+    Ok((limit[0], limit[1]))
+}
+
 /// `struct sched_attr` (`include/uapi/linux/sched/types.h`), first version.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]

@@ -123,6 +123,8 @@ struct Journey<'a> {
     tasks: Vec<OwnedFd>,
     /// What init mounts, opened in its mount namespace.
     trees: Vec<OwnedFd>,
+    /// A staged init has made the container's process.
+    cloned: bool,
     /// Init has said that only the execve is left.
     executing: bool,
 }
@@ -137,6 +139,7 @@ impl<'a> Journey<'a> {
             traveller: None,
             tasks: Vec::new(),
             trees: Vec::new(),
+            cloned: false,
             executing: false,
         }
     }
@@ -164,6 +167,7 @@ impl<'a> Journey<'a> {
                 Ok(())
             }
             HostStep::Spawn => self.spawn(),
+            HostStep::FollowClone => self.follow_clone(),
             HostStep::OpenTrees => {
                 self.trees = slots::open_trees(&self.launch.plan.slots, self.traveller()?.pid)?;
                 Ok(())
@@ -226,18 +230,29 @@ impl<'a> Journey<'a> {
             inherit: &inherit,
             stdio: *stdio,
         };
-        let mut traveller =
+        let traveller =
             road::depart(&departure, &program).map_err(|errno| Error::call("spawn init", errno))?;
         self.tell_of_spawn(&traveller);
-        let arrived = if plan.road.staged { traveller.arrive() } else { Ok(Arrival::There) };
-        let pid = traveller.pid;
-        timeline::init(pid, &plan.init);
-        tracing::debug!("child process in init(): {pid} has its steps");
-        self.traveller = Some(traveller);
-        match arrived.map_err(|errno| Error::call("listen to init", errno))? {
-            Arrival::There => conditions::check_maps(&plan.conditions, pid),
-            Arrival::Failed(report) => Err(self.failure(report)),
+        timeline::init(traveller.pid, &plan.init);
+        if !plan.road.staged {
+            tracing::debug!("child process in init(): {} has its steps", traveller.pid);
         }
+        self.traveller = Some(traveller);
+        Ok(())
+    }
+
+    fn follow_clone(&mut self) -> Result<(), Error> {
+        let traveller = self.traveller.as_mut().ok_or_else(no_init)?;
+        let arrived = traveller.arrive().map_err(|errno| Error::call("listen to init", errno))?;
+        if let Arrival::Failed(report) = arrived {
+            return Err(self.failure(report));
+        }
+        let pid = traveller.pid;
+        self.cloned = true;
+        timeline::init(pid, &self.launch.plan.init);
+        tracing::debug!("child process in init(): {pid} has its steps");
+        conditions::check_maps(&self.launch.plan.conditions, pid)?;
+        self.settle()
     }
 
     /// The milestones of a start have runc's words in the debug log (here, and where init says that only the execve is left): whoever
@@ -304,10 +319,17 @@ impl<'a> Journey<'a> {
                  Such configuration is strongly discouraged"
             );
         }
-        // Whatever clones on the way here has cloned: a limit of one process can hold now.
-        let settled = self.settings.map_or(Ok(()), |settings| cgroup.settle(settings));
         self.cgroup = Some(cgroup);
-        settled.map_err(|error| Error::below("set the cgroup's limits", error))
+        self.settle()
+    }
+
+    /// Once whatever clones on the way has cloned, and is in its cgroup: a limit of one process can hold then.
+    fn settle(&self) -> Result<(), Error> {
+        let (Some(cgroup), Some(settings)) = (&self.cgroup, self.settings) else { return Ok(()) };
+        if self.launch.plan.road.staged && !self.cloned {
+            return Ok(());
+        }
+        cgroup.settle(settings).map_err(|error| Error::below("set the cgroup's limits", error))
     }
 
     fn makes_a_pid_namespace(&self) -> bool {

@@ -17,6 +17,7 @@ fn main() {
         "see" => println!("{}", see()),
         "rewrite" => rewrite(seconds(words.next())),
         "steal" => steal(&words.next().unwrap_or_default(), seconds(words.next())),
+        "rights" => rights(&words.next().unwrap_or_default(), seconds(words.next())),
         "lock" => lock(&words.next().unwrap_or_default()),
         "try-lock" => try_lock(&words.next().unwrap_or_default()),
         "notify" => notify(&words.next().unwrap_or_default()),
@@ -127,6 +128,25 @@ fn steal(secret: &str, limit: Duration) {
         }
         if Instant::now() >= end {
             return;
+        }
+    }
+}
+
+/// Looks out for processes that hold more capabilities than a mask (hexadecimal, as /proc has it).
+fn rights(mask: &str, limit: Duration) {
+    let mask = u64::from_str_radix(mask, 16).expect("a mask");
+    println!("ready");
+    let end = Instant::now() + limit;
+    let mut seen = std::collections::BTreeSet::new();
+    while Instant::now() < end {
+        for pid in others() {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let field =
+                |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0").trim();
+            let held = u64::from_str_radix(field("CapPrm:"), 16).unwrap_or(0);
+            if held & !mask != 0 && seen.insert(held) {
+                println!("MORE {held:016x} by {}", field("Name:"));
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! CVE-2024-21626 and CVE-2016-9962: descriptors and working directories of the host's that a container gets hold of.
 
 use super::Outside;
-use crate::harness::{Bundle, Container, Out, T, Test, procs};
+use crate::harness::{Bundle, Container, Need, Out, T, Test, procs};
 use crate::{always, test};
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, openat2};
 use serde_json::json;
@@ -20,7 +20,12 @@ pub const TESTS: &[Test] = &[
     test!(cve_2016_9962_an_exec_gives_nothing_away_in_a_user_namespace).seconds(90),
     test!(cve_2016_9962_a_container_of_the_same_pid_namespace_gives_nothing_away)
         .seconds(90)
+        .needs(&[Need::Kernel(6, 18)])
         .runc_fails(always!("has the host's root when it is born into the pid namespace")),
+    test!(what_enters_a_shared_pid_namespace_has_its_programs_rights)
+        .seconds(90)
+        .needs(&[Need::Kernel(6, 18)])
+        .runc_fails(always!("has all rights when it is born into the pid namespace")),
 ];
 
 /// A script that tries to read the host's secret from where it stands; says STOLEN.
@@ -153,7 +158,14 @@ const THIEF: [&str; 4] = ["CAP_SYS_PTRACE", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SE
 /// Thieves in the container look at every process that turns up, while the host does something again and again.
 fn robbed(t: &T, bundle: Bundle, deed: impl Fn(&Container)) {
     let outside = Outside::new(t);
-    let bundle = bundle.args(&["/bin/probe", "steal", &outside.path("secret"), "1000"]);
+    let said = watched(t, bundle, &["steal", &outside.path("secret"), "1000"], deed);
+    assert!(!said.contains("STOLEN"), "{said}");
+    outside.is_untouched("execs");
+}
+
+/// What the probe in the container says, while the host does something again and again.
+fn watched(t: &T, bundle: Bundle, words: &[&str], deed: impl Fn(&Container)) -> String {
+    let bundle = bundle.args(&[&["/bin/probe"], words].concat());
     bundle.add_probe(t);
     let container = t.container(&bundle);
     let out = container.launch();
@@ -163,8 +175,7 @@ fn robbed(t: &T, bundle: Bundle, deed: impl Fn(&Container)) {
     }
     let said = fs::read_to_string(&out.stdout_file).unwrap();
     container.force_delete();
-    assert!(!said.contains("STOLEN"), "{said}");
-    outside.is_untouched("execs");
+    said
 }
 
 fn executing(container: &Container) {
@@ -189,14 +200,37 @@ fn cve_2016_9962_an_exec_gives_nothing_away_in_a_user_namespace(t: &T) {
     robbed(t, bundle, executing);
 }
 
+/// Another container in the pid namespace of the first one, from its beginning to its end.
+fn joining<'t>(t: &'t T, other: &Bundle) -> impl Fn(&Container) + 't {
+    let other = other.clone();
+    move |container| {
+        let mut other = other.clone();
+        other.namespace("pid", Some(&format!("/proc/{}/ns/pid", container.pid())));
+        t.run(&other, &["true"]);
+    }
+}
+
 fn cve_2016_9962_a_container_of_the_same_pid_namespace_gives_nothing_away(t: &T) {
     // What a pod with a shared pid namespace is.
     let mut bundle = t.bundle();
     bundle.capabilities(&THIEF);
     let other = t.bundle();
-    robbed(t, bundle, |container| {
-        let mut other = other.clone();
-        other.namespace("pid", Some(&format!("/proc/{}/ns/pid", container.pid())));
-        t.run(&other, &["true"]);
-    });
+    robbed(t, bundle, joining(t, &other));
+}
+
+fn what_enters_a_shared_pid_namespace_has_its_programs_rights(t: &T) {
+    let mut bundle = t.bundle();
+    bundle.capabilities(&THIEF);
+    let mut other = t.bundle();
+    other.capabilities(&["CAP_KILL", "CAP_CHOWN"]);
+    let (chown, kill, admin) = (1 << 0, 1 << 5, 1 << 21);
+    let mask = |bits: u64| format!("{bits:x}");
+    other.set(json!({"process": {"noNewPrivileges": true}}));
+    let said = watched(t, bundle.clone(), &["rights", &mask(chown | kill), "1000"], joining(t, &other));
+    assert_eq!(said, "ready\n");
+    // Without no_new_privs loading a filter takes CAP_SYS_ADMIN.
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]});
+    other.set(json!({"process": {"noNewPrivileges": false}, "linux": {"seccomp": profile}}));
+    let said = watched(t, bundle, &["rights", &mask(chown | kill | admin), "1000"], joining(t, &other));
+    assert_eq!(said, "ready\n");
 }

@@ -30,6 +30,11 @@ pub fn v2() -> Host {
     }
 }
 
+/// The same under Linux 6.18, whose procfs shows what pid namespace it is told.
+pub fn newest() -> Host {
+    Host { kernel: (6, 18), procfs_pidns: true, ..v2() }
+}
+
 /// A user's session on the same.
 pub fn rootless() -> Host {
     Host { euid: 1000, egid: 1000, ..v2() }
@@ -45,6 +50,7 @@ fn host(cgroup: Value) -> Host {
         apparmor: false,
         selinux: false,
         kcore: true,
+        procfs_pidns: false,
         seccomp: Some(Target { arch: Arch::ScmpArchX86_64, actions: ActionSet::ALL, flags: flag::ALL }),
         cgroup: serde_json::from_value(cgroup).expect("a layout as pkg/cgroup writes it"),
     }
