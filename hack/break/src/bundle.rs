@@ -20,6 +20,8 @@ pub enum Kind {
     User,
     /// Docker's with hooks of every kind and a pid file.
     Hooks,
+    /// The default in a pid namespace that is there: this machine's own, which is as good as any.
+    SharedPids,
 }
 
 impl Kind {
@@ -30,6 +32,7 @@ impl Kind {
             Kind::Rich => "rich",
             Kind::User => "user",
             Kind::Hooks => "hooks",
+            Kind::SharedPids => "shared-pids",
         }
     }
 }
@@ -74,7 +77,7 @@ pub struct Places<'a> {
 /// Never: Docker's config.json is part of this program.
 pub fn config(kind: Kind, default: &Value, places: &Places, args: &[&str]) -> Result<Value> {
     let mut config = match kind {
-        Kind::Default | Kind::User => default.clone(),
+        Kind::Default | Kind::User | Kind::SharedPids => default.clone(),
         _ => serde_json::from_str(include_str!("../../configs/docker.json"))?,
     };
     for mount in config["mounts"].as_array_mut().into_iter().flatten() {
@@ -91,6 +94,7 @@ pub fn config(kind: Kind, default: &Value, places: &Places, args: &[&str]) -> Re
         Kind::Rich => enrich(&mut config, places),
         Kind::User => move_to_user_namespace(&mut config, places),
         Kind::Hooks => hook(&mut config),
+        Kind::SharedPids => share_pids(&mut config),
     }
     Ok(config)
 }
@@ -112,6 +116,14 @@ fn push(list: &mut Value, entries: impl IntoIterator<Item = Value>) {
     match list {
         Value::Array(list) => list.extend(entries),
         other => *other = Value::Array(entries.into_iter().collect()),
+    }
+}
+
+fn share_pids(config: &mut Value) {
+    for namespace in config["linux"]["namespaces"].as_array_mut().into_iter().flatten() {
+        if namespace["type"] == "pid" {
+            namespace["path"] = json!("/proc/self/ns/pid");
+        }
     }
 }
 

@@ -63,7 +63,7 @@ pub fn run(world: &mut World, tally: &mut Tally, _options: &Options) -> Result<(
             return Ok(());
         }
     };
-    for kind in [Kind::Default, Kind::Docker, Kind::Rich, Kind::User, Kind::Hooks] {
+    for kind in [Kind::Default, Kind::Docker, Kind::Rich, Kind::User, Kind::Hooks, Kind::SharedPids] {
         let mut views = Views { world, tracer: &mut tracer, kind };
         // A call that nobody makes: the container is below a filter in any case, which it sees.
         let none = Lack::of(&["uselib"], libc::ENOSYS);

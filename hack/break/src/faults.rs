@@ -143,7 +143,8 @@ fn tolerated(call: &Call, phase: Phase, act: Act, played: &Played, extent: &Exte
 fn unheard(call: &Call, phase: Phase, played: &Played) -> bool {
     match phase {
         Phase::Create => {
-            played.ending == Some(Ending::Exited(0)) && ["read", "signalfd4", "ppoll"].contains(&call.name)
+            played.ending == Some(Ending::Exited(0))
+                && ["read", "recvmsg", "signalfd4", "ppoll"].contains(&call.name)
         }
         Phase::Start => ["ppoll", "accept4"].contains(&call.name),
         _ => false,

@@ -111,4 +111,11 @@ pub const SCENARIOS: &[Scenario] = &[
         phases: &[Phase::RunDetached, Phase::Exec, Phase::DeleteForced],
         quick: true,
     },
+    Scenario {
+        name: "shared-pids",
+        kind: Kind::SharedPids,
+        program: LONG,
+        phases: &[Phase::Create, Phase::Start, Phase::DeleteForced],
+        quick: true,
+    },
 ];

@@ -81,7 +81,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     }
     rights(&mut draft, &context, process)?;
     if wanted.clones_last {
-        clone_last(&mut draft, spec, process);
+        clone_last(&mut draft, spec, process, options);
     }
     if host.euid != 0 && wanted.joined.is_empty() && (!options.run || spec.linux.seccomp.is_some()) {
         // Whoever is in a namespace that is joined may not come near init (CVE-2016-9962).
@@ -226,11 +226,15 @@ fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result
 }
 
 /// Into the pid namespace that others are in already, with nothing that they may not have.
-fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process) {
+fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process, options: &Options) {
     if spec.linux.seccomp.is_some() && !process.no_new_privileges {
         draft.init.extend(process::set_capabilities_but_for_the_filter(process));
     }
     namespaces::clone(draft, Namespaces::default());
+    if !options.run {
+        draft.host(HostStep::Release(Barrier::Followed));
+        draft.step(Step::Await(Barrier::Followed));
+    }
     limits::from_the_clone(draft, process);
     draft.step(Step::NewSession);
     if process.terminal {

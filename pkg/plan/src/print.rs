@@ -107,6 +107,8 @@ fn mark(barrier: Option<(Barrier, bool)>) -> &'static str {
         Some((Barrier::Committed, false)) => "D▶ ",
         Some((Barrier::TreesOpened, true)) => "▶E ",
         Some((Barrier::TreesOpened, false)) => "E▶ ",
+        Some((Barrier::Followed, true)) => "▶F ",
+        Some((Barrier::Followed, false)) => "F▶ ",
     }
 }
 

@@ -221,13 +221,14 @@ fn limits_of_a_user_namespace_are_set_by_the_host() {
 }
 
 /// The tail of a create, from the rights on.
-const LATE: [&str; 12] = [
+const LATE: [&str; 13] = [
     "become uid 0 gid 0",
     "change directory to /",
     "seal descriptors",
     "set capabilities",
     "find the program",
     "clone",
+    "await the host: clone followed",
     "set rlimit 6 to 5:7",
     "begin a session",
     "take the terminal",
@@ -261,6 +262,7 @@ fn a_process_comes_into_a_shared_pid_namespace_last() {
             "move init into the cgroup",
             "tell init: cgroup joined",
             "follow init to its clone",
+            "tell init: clone followed",
             "await init: committed",
             "write state and pid file",
             "tell init: committed"

@@ -160,8 +160,12 @@ fn each_clone_is_followed() {
         let clones = plan.init.iter().filter(|step| matches!(step, Step::Clone { .. })).count();
         let followed = plan.host.iter().filter(|step| **step == HostStep::FollowClone).count();
         assert_eq!((clones, followed), if plan.road.staged { (1, 1) } else { (0, 0) }, "{name}");
-        let at = |step: HostStep| plan.host.iter().position(|known| *known == step);
-        assert!(at(HostStep::FollowClone) < at(HostStep::Commit), "the wrong pid is written: {name}");
+        let host = |step: HostStep| plan.host.iter().position(|known| *known == step);
+        assert!(host(HostStep::FollowClone) < host(HostStep::Commit), "the wrong pid is written: {name}");
+        let Some(clone) = at(&plan, |step| matches!(step, Step::Clone { .. })) else { continue };
+        let speaks = plan.init[clone..].iter().position(|step| matches!(step, Step::Tell(_)));
+        let listens = plan.init[clone..].iter().position(|step| matches!(step, Step::Await(_)));
+        assert!(speaks.is_none() || listens < speaks, "a clone's words may overtake the news of it: {name}");
     }
 }
 

@@ -11,6 +11,7 @@ impl Display for Barrier {
             Barrier::RuntimeHooks => "runtime hooks run",
             Barrier::Committed => "committed",
             Barrier::TreesOpened => "mount sources opened",
+            Barrier::Followed => "clone followed",
         })
     }
 }

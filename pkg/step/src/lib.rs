@@ -175,6 +175,8 @@ pub enum Barrier {
     /// The host side has opened the trees that init mounts, in init's own mount namespace. They come with the byte, in the order of the
     /// slots that are still empty; when they are many, [`Barrier::MORE`] stands in for it before the last ones.
     TreesOpened = 5,
+    /// The host side has heard of the clone, which may speak from here on: before, its words could overtake the news of it.
+    Followed = 6,
 }
 
 impl Barrier {
@@ -189,6 +191,7 @@ impl Barrier {
             3 => Some(Barrier::RuntimeHooks),
             4 => Some(Barrier::Committed),
             5 => Some(Barrier::TreesOpened),
+            6 => Some(Barrier::Followed),
             _ => None,
         }
     }

@@ -118,7 +118,8 @@ pub(super) fn namespace(kind: Namespace, path: &str) -> Result<Fd, Error> {
     match net::namespace_type(&file) {
         Ok(found) if found == kind.clone_flag() => Ok(file),
         Ok(_) => Err(Error::usage(format!("{path} is a namespace, but no {} namespace", kind.spec_name()))),
-        Err(_) => Err(Error::usage(format!("{path} is no namespace"))),
+        Err(Errno::ENOTTY) => Err(Error::usage(format!("{path} is no namespace"))),
+        Err(errno) => Err(Error::io("ask for the kind of namespace", path, errno)),
     }
 }
 
