@@ -18,6 +18,8 @@ pub const TESTS: &[Test] = &[
     test!(own_mappings_in_a_user_namespace).needs(IDMAPS),
     test!(idmap_is_for_the_top_and_ridmap_for_the_tree).needs(IDMAPS),
     test!(many_idmapped_mounts).needs(IDMAPS),
+    test!(a_mount_of_the_containers_own).needs(IDMAPS),
+    test!(a_mount_of_the_containers_own_that_is_not_there).needs(IDMAPS),
     test!(a_file_system_without_idmaps_is_an_error).needs(IDMAPS),
 ];
 
@@ -145,6 +147,36 @@ fn many_idmapped_mounts(t: &T) {
     }
     let want: String = (0..20).map(|number| format!("{number}\n")).collect();
     assert_eq!(t.sh(&bundle, "for i in $(seq 0 19); do stat -c %u /m/$i/zero; done"), want);
+}
+
+/// The same mount again, mapped: only the container's mount namespace has it.
+fn own_mount(t: &T, source: &str) -> Bundle {
+    let mut bundle = t.bundle();
+    bundle.user_namespace();
+    bundle.mount(json!({"destination": "/mnt", "type": "bind", "source": volume(t), "options": ["rbind"]}));
+    let mut again = mapped(&bundle.file(source), "idmap", Some(map(0, 100_000, 1001)));
+    bundle.mount(again.clone());
+    // And once more, behind one that the host has.
+    bundle.mount(
+        json!({"destination": "/host", "type": "bind", "source": t.path("volume"), "options": ["rbind"]}),
+    );
+    again["destination"] = json!("/w");
+    bundle.mount(again);
+    bundle
+}
+
+fn a_mount_of_the_containers_own(t: &T) {
+    let bundle = own_mount(t, "/mnt");
+    let text = t.sh(&bundle, "for d in /v /w /host; do stat -c '%u %g' $d/five; done");
+    assert_eq!(text, "5 5\n5 5\n65534 65534\n");
+}
+
+fn a_mount_of_the_containers_own_that_is_not_there(t: &T) {
+    let bundle = own_mount(t, "/nowhere");
+    let container = t.container(&bundle);
+    let message = container.run().fails().message();
+    assert!(message.contains("/nowhere: no such file or directory"), "{message}");
+    t.nothing_is_left(&container);
 }
 
 fn a_file_system_without_idmaps_is_an_error(t: &T) {

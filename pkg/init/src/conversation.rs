@@ -3,7 +3,7 @@
 use crate::parents::Parents;
 use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::{vec, vec::Vec};
-use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot, start};
+use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot, Step, start};
 use cofferdam_sys::{Borrowed, Errno, Fd, Result, fs, net, process};
 
 /// A program's largest size: the kernel takes no larger argv and environment either (a quarter of the stack, 6 MiB at most).
@@ -140,14 +140,27 @@ const ENDING: [i32; 9] = [
 ];
 
 impl Init {
-    /// Waits for the trees that the host side opens: they take the slots that are still empty.
-    pub(crate) fn wait_for_trees(&mut self) -> Outcome {
-        let mut empty = self.fds.iter_mut().filter(|fd| **fd < 0);
+    /// Waits for the trees that the host side opens: they take the slots that are still empty, but for those that are wanted later.
+    pub(crate) fn wait_for_trees(&mut self, program: &Program) -> Outcome {
+        let later = |index: usize| {
+            let is_it =
+                |step: &Step| matches!(step, Step::AwaitTree { slot } if usize::from(slot.0) == index);
+            program.steps.iter().any(is_it)
+        };
+        let slots = self.fds.iter_mut().enumerate();
+        let mut empty = slots.filter(|(index, fd)| **fd < 0 && !later(*index)).map(|(_, fd)| fd);
         self.conversation.wait_for_descriptors(Barrier::TreesOpened, |tree| {
             if let Some(slot) = empty.next() {
                 *slot = tree.into_raw();
             }
         })
+    }
+
+    /// Waits for one more, which is taken from what has been mounted meanwhile.
+    pub(crate) fn wait_for_tree(&mut self, slot: Slot) -> Outcome {
+        let missing = Failure { attempt: Attempt::Decode, errno: Errno::EBADF, detail: i64::from(slot.0) };
+        let place = self.fds.get_mut(usize::from(slot.0)).ok_or(missing)?;
+        self.conversation.wait_for_descriptors(Barrier::TreeWanted, |tree| *place = tree.into_raw())
     }
 
     /// Closes what only the steps behind it needed: until its start, the container's process holds nothing of the host's.

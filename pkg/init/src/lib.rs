@@ -151,8 +151,9 @@ impl Init {
             }
             Step::Tell(barrier) => self.conversation.tell(*barrier),
             Step::Await(Barrier::CgroupJoined) => self.conversation.wait_for_cgroup(),
-            Step::Await(Barrier::TreesOpened) => self.wait_for_trees(),
+            Step::Await(Barrier::TreesOpened) => self.wait_for_trees(program),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),
+            Step::AwaitTree { slot } => self.wait_for_tree(*slot),
             Step::AwaitStart { listener } => self.await_start(*listener),
             Step::NewSession => cofferdam_sys::process::setsid().at(Attempt::Setsid),
             Step::BringUpLoopback => cofferdam_sys::net::bring_up_loopback().at(Attempt::Ioctl),

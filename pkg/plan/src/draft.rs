@@ -36,6 +36,16 @@ impl Draft {
         self.host.push(step);
     }
 
+    /// Makes init stop until the host side has opened this tree in init's mount namespace, as it is by then.
+    pub fn open_tree(&mut self, slot: Slot) {
+        self.need_cgroup();
+        self.step(Step::Tell(Barrier::TreeWanted));
+        self.host(HostStep::Await(Barrier::TreeWanted));
+        self.host(HostStep::OpenTree { slot });
+        self.host(HostStep::Release(Barrier::TreeWanted));
+        self.step(Step::AwaitTree { slot });
+    }
+
     /// The finished plan.
     pub fn plan(self, road: Road) -> Plan {
         let Draft { slots, host, init, conditions, warnings, .. } = self;

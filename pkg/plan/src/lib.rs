@@ -178,6 +178,11 @@ pub enum HostStep {
     /// host's read-only, nosuid, nodev, noexec and atime flags are locked (`lock_mnt_tree` in `fs/namespace.c`), and so they are in a
     /// tree that is taken from it: capabilities in the container's user namespace do not take them away.
     OpenTrees,
+    /// The same for one slot, which is taken from a mount that init has made meanwhile.
+    OpenTree {
+        /// The slot.
+        slot: Slot,
+    },
     /// Makes what init is not born in: the v1 hierarchies.
     CompleteCgroup,
     /// Moves init into the cgroup; nothing is left to do where it was born there.

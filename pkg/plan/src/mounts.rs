@@ -234,7 +234,12 @@ impl Context<'_> {
             if let SlotSource::Tree { idmap: of_tree, idmap_recursive: whole, .. } = &mut tree {
                 (*of_tree, *whole) = (idmap, idmap_recursive);
             }
-            mount.source = Source::Tree { slot: draft.slot(tree), path, recursive };
+            let slot = draft.slot(tree);
+            if self.is_inside(&path) && self.wanted.new.contains(Namespace::Mount) {
+                // It may be a mount that the container itself has made, of which the host knows only now.
+                draft.open_tree(slot);
+            }
+            mount.source = Source::Tree { slot, path, recursive };
         } else {
             mount.source = Source::Bind { path, recursive };
             mount.idmap = idmap.map(|map| draft.slot(SlotSource::UserNamespace(map)));

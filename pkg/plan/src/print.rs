@@ -89,6 +89,7 @@ pub(crate) fn init_barrier(step: &Step) -> Option<(Barrier, bool)> {
     match step {
         Step::Tell(barrier) => Some((*barrier, true)),
         Step::Await(barrier) => Some((*barrier, false)),
+        Step::AwaitTree { .. } => Some((Barrier::TreeWanted, false)),
         _ => None,
     }
 }
@@ -109,6 +110,8 @@ fn mark(barrier: Option<(Barrier, bool)>) -> &'static str {
         Some((Barrier::TreesOpened, false)) => "E▶ ",
         Some((Barrier::Followed, true)) => "▶F ",
         Some((Barrier::Followed, false)) => "F▶ ",
+        Some((Barrier::TreeWanted, true)) => "▶G ",
+        Some((Barrier::TreeWanted, false)) => "G▶ ",
     }
 }
 
@@ -223,6 +226,7 @@ impl Display for HostStep {
             HostStep::Spawn => f.write_str("spawn init"),
             HostStep::FollowClone => f.write_str("follow init to its clone"),
             HostStep::OpenTrees => f.write_str("open the mount sources in init's mount namespace"),
+            HostStep::OpenTree { slot } => write!(f, "open slot {} in init's mount namespace", slot.0),
             HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
             HostStep::MapIds { uid, gid, deny_setgroups } => {

@@ -400,6 +400,30 @@ fn an_idmapped_mount_is_mapped_on_the_side_that_can() {
 }
 
 #[test]
+fn an_idmapped_mount_of_the_containers_own_is_opened_when_its_turn_comes() {
+    let change = json!({"mounts": [
+        {"destination": "/a", "type": "tmpfs"},
+        {"destination": "/b", "type": "bind", "source": "/bundle/rootfs/a", "options": ["rbind", "idmap"]},
+        {"destination": "/c", "type": "bind", "source": "/srv", "options": ["rbind", "idmap"]}
+    ]});
+    let plan = plan(userns(change), &v2());
+    let steps = support::steps(&plan);
+    let at = |step: &str| steps.iter().position(|known| known == step).unwrap();
+    let asked = at("tell the host: mount source made");
+    assert!(at("await the host: cgroup joined") < asked && at("mount tmpfs on /a") < asked);
+    assert_eq!(steps[asked + 1], "await the host: slot 1 opened");
+    assert_eq!(steps[asked + 2], "bind /bundle/rootfs/a on /b");
+    let host = support::host_steps(&plan);
+    let asked = host.iter().position(|step| step == "await init: mount source made").unwrap();
+    assert_eq!(
+        host[asked + 1..asked + 3],
+        ["open slot 1 in init's mount namespace", "tell init: mount source made"]
+    );
+    // What the host has is there from the beginning.
+    assert_eq!(host.iter().filter(|step| step.starts_with("open slot")).count(), 1);
+}
+
+#[test]
 fn an_idmapped_mount_takes_the_namespace_that_is_joined() {
     let change = json!({
         "linux": {"namespaces": [{"type": "mount"}, {"type": "uts"}, {"type": "user", "path": "/u"}]},

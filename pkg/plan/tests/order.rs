@@ -45,6 +45,12 @@ fn changes() -> Vec<Value> {
         json!({"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup", "ro"]}]}),
         userns(json!({})),
         userns(json!({"hooks": hooks()})),
+        userns(json!({"mounts": [
+            {"destination": "/a", "type": "tmpfs"},
+            {"destination": "/b", "type": "bind", "source": "/bundle/rootfs/a", "options": ["rbind", "idmap"]},
+            {"destination": "/c", "type": "bind", "source": "/srv", "options": ["rbind"]},
+            {"destination": "/d", "type": "bind", "source": "/bundle/rootfs/b", "options": ["bind", "ridmap"]}
+        ]})),
         namespaces(json!([{"type": "cgroup"}])),
         namespaces(json!([{"type": "time"}])),
         namespaces(json!([{"type": "pid", "path": "/p"}, {"type": "network", "path": "/n"}])),
@@ -110,11 +116,21 @@ fn host_await(step: &HostStep) -> Option<Barrier> {
 }
 
 fn awaiting(step: &Step) -> Option<Barrier> {
-    if let Step::Await(barrier) = step { Some(*barrier) } else { None }
+    match step {
+        Step::Await(barrier) => Some(*barrier),
+        Step::AwaitTree { .. } => Some(Barrier::TreeWanted),
+        _ => None,
+    }
 }
 
 fn tell(step: &Step) -> Option<Barrier> {
     if let Step::Tell(barrier) = step { Some(*barrier) } else { None }
+}
+
+/// Whether it has come; each is awaited once.
+fn take(sent: &mut Vec<Barrier>, barrier: Barrier) -> bool {
+    let at = sent.iter().position(|known| *known == barrier);
+    at.map(|at| sent.remove(at)).is_some()
 }
 
 /// Both sides walk their lists as far as they can, in turns: who waits for what the other has not sent stands still.
@@ -130,7 +146,7 @@ fn neither_side_waits_for_the_other_for_ever() {
                     HostStep::Spawn => spawned = true,
                     HostStep::FollowClone if !cloned => break,
                     HostStep::Release(barrier) => released.push(*barrier),
-                    HostStep::Await(barrier) if !told.contains(barrier) => break,
+                    HostStep::Await(barrier) if !take(&mut told, *barrier) => break,
                     _ => {}
                 }
                 host += 1;
@@ -139,7 +155,7 @@ fn neither_side_waits_for_the_other_for_ever() {
                 match step {
                     Step::Clone { .. } => cloned = true,
                     Step::Tell(barrier) => told.push(*barrier),
-                    Step::Await(barrier) if !released.contains(barrier) => break,
+                    step if awaiting(step).is_some_and(|barrier| !take(&mut released, barrier)) => break,
                     _ => {}
                 }
                 init += 1;

@@ -12,6 +12,7 @@ impl Display for Barrier {
             Barrier::Committed => "committed",
             Barrier::TreesOpened => "mount sources opened",
             Barrier::Followed => "clone followed",
+            Barrier::TreeWanted => "mount source made",
         })
     }
 }
@@ -71,6 +72,7 @@ impl Display for Step {
             Step::ShowToOwner => f.write_str("let the owner come near"),
             Step::Tell(barrier) => write!(f, "tell the host: {barrier}"),
             Step::Await(barrier) => write!(f, "await the host: {barrier}"),
+            Step::AwaitTree { slot } => write!(f, "await the host: slot {} opened", slot.0),
             Step::AwaitStart { .. } => f.write_str("await start"),
             Step::NewSession => f.write_str("begin a session"),
             Step::BringUpLoopback => f.write_str("bring up lo"),

@@ -177,6 +177,9 @@ pub enum Barrier {
     TreesOpened = 5,
     /// The host side has heard of the clone, which may speak from here on: before, its words could overtake the news of it.
     Followed = 6,
+    /// Init has made the mounts that the next tree is taken from: the container's own, which it may not idmap itself. The tree comes
+    /// with the byte.
+    TreeWanted = 7,
 }
 
 impl Barrier {
@@ -192,6 +195,7 @@ impl Barrier {
             4 => Some(Barrier::Committed),
             5 => Some(Barrier::TreesOpened),
             6 => Some(Barrier::Followed),
+            7 => Some(Barrier::TreeWanted),
             _ => None,
         }
     }
@@ -248,6 +252,11 @@ pub enum Step {
     Tell(Barrier),
     /// Waits for the host side's byte.
     Await(Barrier),
+    /// Waits for [`Barrier::TreeWanted`]'s byte, and the one tree that comes along.
+    AwaitTree {
+        /// What it fills.
+        slot: Slot,
+    },
     /// Closes the conversation with the creator and waits for `start` on a listening socket. What follows is reported to the
     /// starter's connection, which closes at the final execve.
     AwaitStart {

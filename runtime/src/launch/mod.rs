@@ -169,7 +169,19 @@ impl<'a> Journey<'a> {
             HostStep::Spawn => self.spawn(),
             HostStep::FollowClone => self.follow_clone(),
             HostStep::OpenTrees => {
-                self.trees = slots::open_trees(&self.launch.plan.slots, self.traveller()?.pid)?;
+                let plan = self.launch.plan;
+                let later = |index: usize| {
+                    plan.host.iter().any(
+                        |step| matches!(step, HostStep::OpenTree { slot } if usize::from(slot.0) == index),
+                    )
+                };
+                let now = plan.slots.iter().enumerate().filter(|(index, _)| !later(*index));
+                self.trees = slots::open_trees(now.map(|(_, source)| source), self.traveller()?.pid)?;
+                Ok(())
+            }
+            HostStep::OpenTree { slot } => {
+                let source = self.launch.plan.slots.get(usize::from(slot.0));
+                self.trees = slots::open_trees(source, self.traveller()?.pid)?;
                 Ok(())
             }
             HostStep::CompleteCgroup => {
@@ -198,7 +210,7 @@ impl<'a> Journey<'a> {
             HostStep::Release(barrier) => {
                 let fds = match barrier {
                     Barrier::CgroupJoined => std::mem::take(&mut self.tasks),
-                    Barrier::TreesOpened => std::mem::take(&mut self.trees),
+                    Barrier::TreesOpened | Barrier::TreeWanted => std::mem::take(&mut self.trees),
                     _ => Vec::new(),
                 };
                 let sent = self.traveller()?.conversation.release(*barrier, &fds);

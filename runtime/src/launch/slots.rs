@@ -76,20 +76,22 @@ fn depart_and_wait(namespaces: &[Namespace]) -> Result<Traveller, Errno> {
 }
 
 /// Opens the trees, in their order, in the mount namespace of the process `pid`, with the host's rights.
-pub(super) fn open_trees(sources: &[SlotSource], pid: i32) -> Result<Vec<OwnedFd>, Error> {
+pub(super) fn open_trees<'s>(
+    sources: impl IntoIterator<Item = &'s SlotSource>,
+    pid: i32,
+) -> Result<Vec<OwnedFd>, Error> {
     let path = format!("/proc/{pid}/ns/mnt");
     let namespace = fs::openat(&Cwd, path.as_bytes(), fs::O_RDONLY, 0)
         .map_err(|errno| Error::io("open the mount namespace", path, errno))?;
-    let trees = || {
-        let trees = sources.iter().filter(|source| matches!(source, SlotSource::Tree { .. }));
-        trees.map(|source| open_one(source, &Given::default()).map(OwnedFd::from)).collect()
-    };
+    let trees: Vec<_> =
+        sources.into_iter().filter(|source| matches!(source, SlotSource::Tree { .. })).collect();
+    let open = || trees.iter().map(|tree| open_one(tree, &Given::default()).map(OwnedFd::from)).collect();
     aside(Namespace::Mount, || {
         // Whoever enters a mount namespace may not share its root and working directory with others (setns(2)).
         process::unshare(nix::libc::CLONE_FS as u32)
             .and_then(|()| process::setns(&namespace, Namespace::Mount.clone_flag()))
             .map_err(|errno| Error::call("enter the container's mount namespace", errno))?;
-        trees()
+        open()
     })
     .unwrap_or_else(|errno| Err(Error::call("open the mount sources", errno)))
 }
