@@ -407,7 +407,7 @@ fn an_idmapped_mount_of_the_containers_own_is_opened_when_its_turn_comes() {
         {"destination": "/c", "type": "bind", "source": "/srv", "options": ["rbind", "idmap"]}
     ]});
     let plan = plan(userns(change), &v2());
-    let steps = support::steps(&plan);
+    let steps = steps(&plan);
     let at = |step: &str| steps.iter().position(|known| known == step).unwrap();
     let asked = at("tell the host: mount source made");
     assert!(at("await the host: cgroup joined") < asked && at("mount tmpfs on /a") < asked);
