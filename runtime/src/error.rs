@@ -207,6 +207,8 @@ pub enum Ending {
     Killed(i32),
     /// Nobody knows: it was not our child.
     Unknown,
+    /// It was, and waiting for it failed: errno.
+    Unheard(i32),
 }
 
 impl Display for Ending {
@@ -221,6 +223,7 @@ impl Display for Ending {
                 Err(_) => write!(f, "was killed by signal {signal}"),
             },
             Ending::Unknown => f.write_str("ended"),
+            Ending::Unheard(errno) => write!(f, "ended, and waitid does not say how: {}", errno_text(*errno)),
         }
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
     match (ended, status) {
         (false, _) => Err((HookFailure::TimedOut(hook.timeout.unwrap_or_default().unsigned_abs()), output)),
         (true, Ok(0)) => Ok(()),
-        (true, Err(_)) => Err((HookFailure::Ended(Ending::Unknown), output)),
+        (true, Err(errno)) => Err((HookFailure::Ended(Ending::Unheard(errno.0)), output)),
         (true, Ok(status)) if nix::libc::WIFSIGNALED(status) => {
             Err((HookFailure::Ended(Ending::Killed(nix::libc::WTERMSIG(status))), output))
         }

@@ -121,6 +121,9 @@ fn tolerated(call: &Call, phase: Phase, act: Act, played: &Played, extent: &Exte
         Act::Fail(_) | Act::FailLikely if call.name.ends_with("nanosleep") => {
             Some("Rust's sleep takes no failure but EINTR, nor does the kernel have one")
         }
+        Act::Fail(_) | Act::FailLikely if call.name == "futex" => Some(
+            "libc waits for its threads by it, and asks again whatever it says; nor does the kernel say this",
+        ),
         Act::Fail(_) | Act::FailLikely if call.name == "close" && aborted => Some(
             "Rust aborts where a directory cannot be closed; that is death, which delete --force clears up",
         ),

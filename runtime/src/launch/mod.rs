@@ -19,7 +19,7 @@ use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
 use cofferdam_plan::{HostStep, Plan};
 use cofferdam_spec::Hook;
 use cofferdam_step::{Barrier, Namespace, Program, Report, ReportKind, Step};
-use cofferdam_sys::{AsFd as _, Fd, Raw, children, process};
+use cofferdam_sys::{AsFd as _, Errno, Fd, Raw, children, process};
 use nix::libc;
 use road::{Arrival, Departure, Traveller};
 use std::os::fd::OwnedFd;
@@ -479,7 +479,8 @@ fn ending(pid: i32) -> Ending {
     match children::wait(pid) {
         Ok(status) if libc::WIFSIGNALED(status) => Ending::Killed(libc::WTERMSIG(status)),
         Ok(status) => Ending::Exited(libc::WEXITSTATUS(status)),
-        Err(_) => Ending::Unknown,
+        Err(Errno::ECHILD) => Ending::Unknown,
+        Err(errno) => Ending::Unheard(errno.0),
     }
 }
 
