@@ -24,7 +24,7 @@ fn new(dest: &str, fstype: &str, opts: &[(&str, &str)], set: u64) -> Step {
         idmap_recursive: false,
         pid_namespace: None,
         copy_up: false,
-        no_symlink: dest == "/proc" || dest == "/sys",
+        links: if dest == "/proc" || dest == "/sys" { Links::Refused } else { Links::Followed },
         or_else: None,
     })
 }

@@ -322,7 +322,7 @@ mod tests {
             idmap_recursive: false,
             pid_namespace: None,
             copy_up: false,
-            no_symlink: false,
+            links: cofferdam_step::Links::Followed,
             or_else: None,
         };
         let text = failed(&[Step::Mount(mount)], 0, Attempt::FsConfig, libc::EINVAL, 0);

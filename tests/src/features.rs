@@ -140,7 +140,8 @@ fn every_listed_mount_option_is_taken(t: &T) {
             "bind" => vec!["bind"],
             "remount" => vec!["bind", "remount"],
             "tmpcopyup" | "iversion" | "noiversion" | "lazytime" | "nolazytime" | "silent" | "loud"
-            | "mand" | "nomand" | "sync" | "async" | "dirsync" => {
+            | "mand" | "nomand" | "sync" | "async" | "dirsync" | "rmand" | "rnomand" | "rsync" | "rasync"
+            | "rdirsync" => {
                 mount = json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs"});
                 vec![option.as_str()]
             }

@@ -20,10 +20,15 @@ pub const TESTS: &[Test] = &[
     test!(many_idmapped_mounts).needs(IDMAPS),
     test!(a_mount_of_the_containers_own).needs(IDMAPS),
     test!(a_mount_of_the_containers_own_that_is_not_there).needs(IDMAPS),
+    test!(an_option_names_the_ids).needs(OPTION),
+    test!(an_option_names_ids_of_the_container).needs(OPTION),
+    test!(an_option_that_names_no_ids_is_refused).needs(OPTION),
     test!(a_file_system_without_idmaps_is_an_error).needs(IDMAPS),
 ];
 
 const IDMAPS: &[Need] = &[Need::Kernel(5, 12), Need::Runc("1.2", "idmapped mounts")];
+
+const OPTION: &[Need] = &[Need::Kernel(5, 12), Need::Ours("runc reads no mappings in an option")];
 
 fn volume(t: &T) -> PathBuf {
     let dir = t.make_dir("volume");
@@ -186,4 +191,25 @@ fn a_file_system_without_idmaps_is_an_error(t: &T) {
     bundle.mount(mapped(&dir, "idmap", Some(map(0, 2000, 1001))));
     let message = t.refused(&bundle);
     assert!(message.contains("invalid argument") || message.contains("idmap"), "{message}");
+}
+
+fn an_option_names_the_ids(t: &T) {
+    let mut bundle = t.bundle();
+    let option = "idmap=uids=0-2000-1#5-3000-1#1000-0-1;gids=0-4000-1001";
+    bundle.mount(mapped(&volume(t), option, None));
+    assert_eq!(owners(t, &bundle), "zero 2000 4000\nfive 3000 4005\nthousand 0 5000\n");
+}
+
+fn an_option_names_ids_of_the_container(t: &T) {
+    let mut bundle = t.bundle();
+    bundle.user_namespace();
+    bundle.mount(mapped(&volume(t), "idmap=uids=@0-7-1#@5-0-1#@1000-70-1;gids=@0-0-1001", None));
+    assert_eq!(owners(t, &bundle), "zero 7 0\nfive 0 5\nthousand 70 1000\n");
+}
+
+fn an_option_that_names_no_ids_is_refused(t: &T) {
+    let mut bundle = t.bundle();
+    bundle.mount(mapped(&volume(t), "idmap=uids=@0-0-1;gids=@0-0-1", None));
+    let message = t.refused(&bundle);
+    assert!(message.contains("/options/1") && message.contains("is not mapped"), "{message}");
 }

@@ -67,11 +67,22 @@ pub const TESTS: &[Test] = &[
     test!(locked_times_of_access_stay_in_a_user_namespace),
     test!(what_the_host_has_read_only_is_not_to_be_written_in_a_user_namespace),
     test!(a_source_that_only_the_host_may_reach_in_a_user_namespace),
+    test!(a_source_that_is_a_link_is_copied_as_a_link).needs(CRUNS),
+    test!(a_link_is_copied_inside_the_root_only).needs(CRUNS),
+    test!(a_link_that_is_there_already_may_read_the_same).needs(CRUNS),
+    test!(what_is_no_link_is_bound_all_the_same).needs(CRUNS),
+    test!(a_mount_lies_on_a_link_instead_of_where_it_leads).needs(CRUNS),
+    test!(a_link_itself_is_bound).needs(CRUNS),
+    test!(a_mount_over_a_link_of_procfs_is_refused).needs(CRUNS),
+    test!(words_for_whole_trees_reach_the_file_system).needs(CRUNS),
     test!(a_hundred_mounts),
     test!(a_bind_of_the_hosts_proc_file_is_refused),
     test!(a_mount_over_proc_is_refused),
     test!(no_mounts_at_all).runc_fails(always!("its init needs the container's /proc")),
 ];
+
+/// Options that crun has and runc has not.
+const CRUNS: &[Need] = &[Need::Ours("to runc it is an option of the file system")];
 
 fn mounts(t: &T, bundle: &Bundle) -> Vec<MountLine> {
     procs::parse_mounts(&t.sh(bundle, "cat /proc/self/mountinfo"))
@@ -723,6 +734,115 @@ fn a_source_that_only_the_host_may_reach_in_a_user_namespace(t: &T) {
     bundle.user_namespace();
     bundle.mount(bind(&dir, "/v", &["bind"])).mount(bind(&dir.join("file"), "/etc/passwd", &["bind", "ro"]));
     assert_eq!(t.sh(&bundle, "cat /v/file /etc/passwd"), "texttext");
+}
+
+/// A bundle without and one with a user namespace: init finds the link in the first, the host's side in the second.
+fn both(t: &T) -> [Bundle; 2] {
+    let mut inside = t.bundle();
+    inside.user_namespace();
+    [t.bundle(), inside]
+}
+
+fn link(t: &T, name: &str, text: &str) -> PathBuf {
+    let path = t.path(name);
+    let _ = std::fs::remove_file(&path);
+    std::os::unix::fs::symlink(text, &path).unwrap();
+    path
+}
+
+fn a_source_that_is_a_link_is_copied_as_a_link(t: &T) {
+    // It need not lead anywhere on the host.
+    for mut bundle in both(t) {
+        bundle.mount(bind(
+            &link(t, "link", "../usr/share/zone"),
+            "/new/localtime",
+            &["bind", "copy-symlink", "ro"],
+        ));
+        let text = t.sh(&bundle, "readlink /new/localtime; grep -c localtime /proc/self/mountinfo || true");
+        assert_eq!(text, "../usr/share/zone\n0\n");
+    }
+}
+
+fn a_link_is_copied_inside_the_root_only(t: &T) {
+    for mut bundle in both(t) {
+        let outside = t.make_dir("outside");
+        bundle.link("/way", outside.to_str().unwrap());
+        bundle.mount(bind(&link(t, "link", "text"), "/way/here", &["bind", "copy-symlink"]));
+        assert_eq!(t.sh(&bundle, &format!("readlink {}/here", outside.display())), "text\n");
+        assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    }
+}
+
+fn a_link_that_is_there_already_may_read_the_same(t: &T) {
+    let source = link(t, "link", "text");
+    let mut bundle = t.bundle();
+    bundle.link("/same", "text");
+    bundle.mount(bind(&source, "/same", &["bind", "copy-symlink"]));
+    assert_eq!(t.sh(&bundle, "readlink /same"), "text\n");
+    for other in ["/other", "/file"] {
+        let mut bundle = t.bundle();
+        bundle.link("/other", "elsewhere");
+        bundle.write("/file", "mine");
+        bundle.mount(bind(&source, other, &["bind", "copy-symlink"]));
+        let message = t.refused(&bundle);
+        assert!(message.contains(other) && message.contains("file exists"), "{message}");
+        assert_eq!(std::fs::read_to_string(bundle.file("/file")).unwrap(), "mine");
+    }
+}
+
+fn what_is_no_link_is_bound_all_the_same(t: &T) {
+    let dir = volume(t);
+    for mut bundle in both(t) {
+        bundle.mount(bind(&dir, "/dir", &["rbind", "copy-symlink", "ro"]));
+        bundle.mount(bind(&dir.join("file"), "/one", &["bind", "copy-symlink"]));
+        bundle.mount(bind(&dir.join("file"), "/two", &["bind", "src-nofollow", "dest-nofollow"]));
+        let text = t.sh(&bundle, "cat /dir/file /one /two; touch /dir/x 2>&1 || true");
+        assert_eq!(text, "texttexttexttouch: /dir/x: Read-only file system\n");
+    }
+}
+
+fn a_mount_lies_on_a_link_instead_of_where_it_leads(t: &T) {
+    for mut bundle in both(t) {
+        bundle.write("/real", "real");
+        bundle.link("/link", "real");
+        bundle.mount(bind(&volume(t).join("file"), "/link", &["bind", "dest-nofollow"]));
+        let text = t.sh(&bundle, "cat /link; echo; cat /real; echo; [ -L /link ] && echo link || echo none");
+        assert_eq!(text, "text\nreal\nnone\n");
+        // Links on the way are followed, inside; what is not there is made.
+        bundle.link("/way", "/etc");
+        bundle.mount(bind(&volume(t).join("file"), "/way/new", &["bind", "dest-nofollow"]));
+        assert_eq!(t.sh(&bundle, "cat /etc/new"), "text");
+    }
+}
+
+fn a_link_itself_is_bound(t: &T) {
+    for mut bundle in both(t) {
+        bundle.write("/real", "real");
+        bundle.link("/link", "real");
+        let source = link(t, "source", "/etc/passwd");
+        bundle.mount(bind(&source, "/link", &["bind", "src-nofollow", "dest-nofollow"]));
+        bundle.mount(bind(&source, "/new/file", &["bind", "src-nofollow"]));
+        let text = t.sh(&bundle, "readlink /link; readlink /new/file; head -c 5 /link; cat /real");
+        assert_eq!(text, "/etc/passwd\n/etc/passwd\nroot:real");
+    }
+}
+
+fn a_mount_over_a_link_of_procfs_is_refused(t: &T) {
+    // Not by the path, which config.json is refused for, but by a link on the way.
+    let mut bundle = t.bundle();
+    bundle.link("/way", "proc");
+    bundle.mount(bind(&volume(t).join("file"), "/way/mounts", &["bind", "dest-nofollow"]));
+    let message = t.refused(&bundle);
+    assert!(message.contains("/way/mounts"), "{message}");
+}
+
+fn words_for_whole_trees_reach_the_file_system(t: &T) {
+    let mut bundle = t.bundle();
+    bundle.mount(
+        json!({"destination": "/t", "type": "tmpfs", "source": "tmpfs", "options": ["rsync", "rdirsync"]}),
+    );
+    let found = at(&mounts(t, &bundle), "/t");
+    assert!(found.super_has("sync") && found.super_has("dirsync"), "{found:?}");
 }
 
 fn a_hundred_mounts(t: &T) {

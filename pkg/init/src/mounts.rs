@@ -7,7 +7,7 @@
 use crate::parents::split;
 use crate::{At, Failure, Init, Outcome};
 use alloc::{borrow::Cow, format, string::String};
-use cofferdam_step::{Attempt, Attributes, Create, FsOption, Mount, Propagation, Source};
+use cofferdam_step::{Attempt, Attributes, Create, FsOption, Links, Mount, Propagation, Source};
 use cofferdam_sys::mount::{self, MS_BIND, MS_REC, MS_REMOUNT, MountAttr, attr};
 use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, proc::Proc, root};
 
@@ -60,10 +60,20 @@ impl Init {
                     Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
                 }
             }
+            Source::Link { path, recursive } => {
+                match mount::open_tree_clone_of_link(&Cwd, path.as_bytes(), *recursive) {
+                    Ok(tree) => self.attach_tree(mount, &tree),
+                    Err(Errno::ENOSYS | Errno::EPERM) => {
+                        let link = fs::openat(&Cwd, path.as_bytes(), fs::O_PATH | fs::O_NOFOLLOW, 0);
+                        self.bind_what_is_there(mount, &link.at(Attempt::Open)?, path, *recursive)
+                    }
+                    Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
+                }
+            }
             Source::Tree { slot, path, recursive } => {
                 let tree = self.slot(*slot)?;
                 match self.attach_tree(mount, &tree) {
-                    Err(_) if is_no_tree(&tree) => self.bind_by_path(mount, path, *recursive),
+                    Err(_) if is_no_tree(&tree) => self.bind_what_is_there(mount, &tree, path, *recursive),
                     other => other,
                 }
             }
@@ -85,7 +95,7 @@ impl Init {
     /// and its name: move_mount follows no link at the end of a path, so whoever exchanges it gets an error.
     fn place<'p>(&mut self, mount: &'p Mount, directory: bool) -> Outcome<Place<'p>> {
         let path = mount.destination.as_bytes();
-        if !directory || mount.no_symlink {
+        if !directory || mount.links != Links::Followed {
             return self.target(mount, directory).map(Place::Held);
         }
         let parent = match self.known_parent(path) {
@@ -117,7 +127,7 @@ impl Init {
     fn target(&mut self, mount: &Mount, directory: bool) -> Outcome<Fd> {
         let path = mount.destination.as_bytes();
         let root = self.root()?;
-        if mount.no_symlink {
+        if mount.links == Links::Refused {
             match root.open(path, fs::O_PATH | fs::O_NOFOLLOW | fs::O_DIRECTORY) {
                 Err(Errno::ENOENT) => {}
                 Err(errno @ (Errno::ENOTDIR | Errno::ELOOP)) => {
@@ -126,10 +136,17 @@ impl Init {
                 other => return other.at(Attempt::Resolve),
             }
         }
-        let target = if directory || mount.create == Create::Directory {
-            root.make_dir_all(path, 0o755).at(Attempt::MakeDir)
-        } else {
-            root.make_file(path, 0o755).at(Attempt::MakeFile)
+        let made = || match directory || mount.create == Create::Directory {
+            true => root.make_dir_all(path, 0o755).at(Attempt::MakeDir),
+            false => root.make_file(path, 0o755).at(Attempt::MakeFile),
+        };
+        let itself = || root.open(path, fs::O_PATH | fs::O_NOFOLLOW);
+        let target = match mount.links {
+            Links::Covered => match itself() {
+                Err(Errno::ENOENT) => made().and_then(|_| itself().at(Attempt::Resolve)),
+                found => found.at(Attempt::Resolve),
+            },
+            _ => made(),
         }?;
         // The plan allows some places below /proc, by their text. Whoever gets there by a link of the rootfs has not been allowed.
         if !path.starts_with(b"/proc/") {
@@ -203,8 +220,11 @@ impl Init {
 
     /// Gives a detached tree its attributes and attaches it.
     fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
-        let directory = fs::stat(tree, b"").at(Attempt::Stat)?.is_dir();
-        let place = self.place(mount, directory)?;
+        let source = fs::stat(tree, b"").at(Attempt::Stat)?;
+        if mount.create == Create::SameLink && source.is_symlink() {
+            return self.same_link(mount, tree);
+        }
+        let place = self.place(mount, source.is_dir())?;
         let undressed = self.dress(mount, tree, mount.attributes);
         if !matches!(
             undressed,
@@ -222,6 +242,13 @@ impl Init {
         place.take(tree)?;
         self.remount_attributes(tree, mount.attributes)?;
         self.propagate(mount, tree)
+    }
+
+    /// `copy-symlink`: a link with the text of the source in place of the mount.
+    fn same_link(&mut self, mount: &Mount, link: &impl AsFd) -> Outcome {
+        let mut buffer = [0u8; 4096];
+        let text = fs::readlinkat(link, b"", &mut buffer).at(Attempt::Readlink)?;
+        self.root()?.make_link(mount.destination.as_bytes(), text).at(Attempt::Symlink)
     }
 
     /// Attributes, recursive attributes and the idmap of a detached tree.
@@ -277,6 +304,34 @@ impl Init {
         if mount.copy_up {
             self.copy_up(&mounted, &target)?;
         }
+        self.propagate(mount, &mounted)
+    }
+
+    /// The same as [`Init::bind_by_path`] where the source has been opened, and may be a link that is meant itself.
+    fn bind_what_is_there(
+        &mut self,
+        mount: &Mount,
+        source: &impl AsFd,
+        path: &str,
+        recursive: bool,
+    ) -> Outcome {
+        if !fs::stat(source, b"").at(Attempt::Stat)?.is_symlink() {
+            return self.bind_by_path(mount, path, recursive);
+        }
+        if mount.create == Create::SameLink {
+            return self.same_link(mount, source);
+        }
+        if mount.idmap.is_some() || !mount.recursive.is_empty() {
+            return Err(Failure { attempt: Attempt::OpenTree, errno: Errno::ENOSYS, detail: 0 });
+        }
+        let target = self.target(mount, false)?;
+        // By its descriptor: mount(2) follows links, but not behind that one. Its paths are looked up in the private procfs.
+        let mut text = [0u8; 32];
+        let by_number = root::decimal_path(b"self/fd/", source.number(), &mut text);
+        self.mount_on(by_number, &target, b"", MS_BIND, b"").at(Attempt::Mount)?;
+        let flags = fs::O_PATH | fs::O_NOFOLLOW;
+        let mounted = self.root()?.open(mount.destination.as_bytes(), flags).at(Attempt::Resolve)?;
+        self.remount_attributes(&mounted, mount.attributes)?;
         self.propagate(mount, &mounted)
     }
 

@@ -111,6 +111,64 @@ pub(crate) fn of_mount(mount: &Mount, at: usize, ids: &Ids) -> Result<IdMap, Ref
     }
 }
 
+/// The idmap that an option names: `uids=0-1000-10#10-2000-5;gids=…`, crun's. The first number of each range is the filesystem's, the
+/// second the host's or, behind an `@`, the container's, which its user namespace maps to the host's.
+pub(crate) fn of_option(text: &str, pointer: &str, mount: &Mount, ids: &Ids) -> Result<IdMap, Refused> {
+    const SECTION: &str = "config.md#mounts";
+    let refuse = |message: String| Refused::new(pointer, SECTION, message);
+    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
+        return Err(refuse("names ids, and so does the mount with uidMappings and gidMappings".to_owned()));
+    }
+    let (mut uid, mut gid) = (Vec::new(), Vec::new());
+    for part in text.split(';') {
+        let (list, inside, ranges) = match (part.strip_prefix("uids="), part.strip_prefix("gids=")) {
+            (Some(ranges), _) => (&mut uid, &ids.uid, ranges),
+            (None, Some(ranges)) => (&mut gid, &ids.gid, ranges),
+            (None, None) => return Err(refuse(format!("{part:?} is neither uids=… nor gids=…"))),
+        };
+        for range in ranges.split('#').filter(|range| !range.is_empty()) {
+            add_range(range, inside, list).map_err(refuse)?;
+        }
+    }
+    if uid.is_empty() || gid.is_empty() {
+        return Err(refuse("must name uids as well as gids".to_owned()));
+    }
+    cofferdam_spec::check_mappings(&uid, pointer, SECTION)?;
+    cofferdam_spec::check_mappings(&gid, pointer, SECTION)?;
+    Ok(IdMap::Mappings { uid, gid })
+}
+
+/// Reads `0-1000-10` or `@0-0-10`. What an `@` makes of one range may be several: as many as the container's mappings cut it into.
+fn add_range(range: &str, inside: &[IdMapping], list: &mut Vec<IdMapping>) -> Result<(), String> {
+    let digits = range.strip_prefix('@').unwrap_or(range);
+    let numbers: Option<Vec<u32>> = digits.split('-').map(|number| number.parse().ok()).collect();
+    let Some(&[container_id, host_id, size]) = numbers.as_deref() else {
+        return Err(format!("{range:?} is no range of ids (as in 0-1000-10)"));
+    };
+    if digits == range {
+        list.push(IdMapping { container_id, host_id, size });
+        return Ok(());
+    }
+    let (first, end) = (u64::from(host_id), u64::from(host_id) + u64::from(size));
+    let mut at = first;
+    while at < end {
+        let id = u32::try_from(at).ok();
+        let mapping = id.and_then(|id| inside.iter().find(|mapping| contains(mapping, id)));
+        let Some(mapping) = mapping else {
+            return Err(format!("{range:?}: {at} is not mapped into the container's user namespace"));
+        };
+        let offset = at - u64::from(mapping.container_id);
+        let size = (end - at).min(u64::from(mapping.size) - offset);
+        let part = [u64::from(container_id) + at - first, u64::from(mapping.host_id) + offset, size];
+        let [Ok(container_id), Ok(host_id), Ok(size)] = part.map(u32::try_from) else {
+            return Err(format!("{range:?} goes beyond the last id"));
+        };
+        list.push(IdMapping { container_id, host_id, size });
+        at += u64::from(size);
+    }
+    Ok(())
+}
+
 fn contains(mapping: &IdMapping, id: u32) -> bool {
     id >= mapping.container_id && u64::from(id) < u64::from(mapping.container_id) + u64::from(mapping.size)
 }

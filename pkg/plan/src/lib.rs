@@ -115,6 +115,8 @@ pub enum SlotSource {
         path: String,
         /// AT_RECURSIVE: with everything mounted below.
         recursive: bool,
+        /// What the path is, not what it leads to when it is a symbolic link.
+        of_link: bool,
         /// What the copy's propagation is set to; none leaves it.
         propagation: Option<Propagation>,
         /// The copy is idmapped.

@@ -20,7 +20,7 @@ use crate::paths::{absolute, below_root};
 use crate::{Host, Options, SlotSource};
 use cofferdam_cgroup::{Placement, Version};
 use cofferdam_spec::{Refused, Spec};
-use cofferdam_step::{Attributes, Create, FsOption, Mount, Namespace, Propagation, Source, Step};
+use cofferdam_step::{Attributes, Create, FsOption, Links, Mount, Namespace, Propagation, Source, Step};
 use options::{
     ATTR_NODEV, ATTR_NOEXEC, ATTR_NOSUID, ATTR_RDONLY, MS_PRIVATE, MS_RDONLY, MS_SHARED, MS_SLAVE,
     MS_UNBINDABLE,
@@ -222,17 +222,26 @@ impl Context<'_> {
             attributes: parsed.bind_attributes(self.has_locked_flags()),
             recursive: parsed.recursive,
             propagation: parsed.propagation,
-            ..blank(destination, Create::AsSource)
+            links: if parsed.over_link { Links::Covered } else { Links::Followed },
+            ..blank(destination, if parsed.copy_link { Create::SameLink } else { Create::AsSource })
         };
         let recursive = parsed.rbind;
+        let itself = parsed.source_itself || parsed.copy_link;
         let mapped =
             parsed.idmap.is_some() || !entry.uid_mappings.is_empty() || !entry.gid_mappings.is_empty();
-        let idmap = if mapped { Some(idmap::of_mount(entry, at, self.ids)?) } else { None };
+        let idmap = match &parsed.idmap_text {
+            Some((option, text)) => {
+                let pointer = format!("/mounts/{at}/options/{option}");
+                Some(idmap::of_option(text, &pointer, entry, self.ids)?)
+            }
+            None if mapped => Some(idmap::of_mount(entry, at, self.ids)?),
+            None => None,
+        };
         let idmap_recursive = parsed.idmap == Some(true);
         if self.opens_trees() && (!self.is_inside(&path) || idmap.is_some()) {
             let mut tree = self.tree(&path, recursive);
-            if let SlotSource::Tree { idmap: of_tree, idmap_recursive: whole, .. } = &mut tree {
-                (*of_tree, *whole) = (idmap, idmap_recursive);
+            if let SlotSource::Tree { of_link, idmap: of_tree, idmap_recursive: whole, .. } = &mut tree {
+                (*of_link, *of_tree, *whole) = (itself, idmap, idmap_recursive);
             }
             let slot = draft.slot(tree);
             if self.is_inside(&path) && self.wanted.new.contains(Namespace::Mount) {
@@ -241,7 +250,8 @@ impl Context<'_> {
             }
             mount.source = Source::Tree { slot, path, recursive };
         } else {
-            mount.source = Source::Bind { path, recursive };
+            mount.source =
+                if itself { Source::Link { path, recursive } } else { Source::Bind { path, recursive } };
             mount.idmap = idmap.map(|map| draft.slot(SlotSource::UserNamespace(map)));
             mount.idmap_recursive = idmap_recursive && mount.idmap.is_some();
         }
@@ -280,7 +290,7 @@ impl Context<'_> {
             recursive: parsed.recursive,
             propagation: parsed.propagation,
             copy_up: parsed.copy_up,
-            no_symlink: kernel_view,
+            links: if kernel_view { Links::Refused } else { Links::Followed },
             pid_namespace: self.wanted.of_procfs(draft, entry),
             or_else,
             ..blank(destination, Create::Directory)
@@ -305,7 +315,7 @@ impl Context<'_> {
             // With what the host has mounted below: its cgroups must not be writable where its /sys is not (CVE-2023-25809).
             recursive: attributes,
             propagation: vec![Propagation { flag: MS_SLAVE, recursive: true }],
-            no_symlink: true,
+            links: Links::Refused,
             ..blank(destination.to_owned(), Create::Directory)
         }))
     }
@@ -325,6 +335,7 @@ impl Context<'_> {
         SlotSource::Tree {
             path: path.to_owned(),
             recursive,
+            of_link: false,
             propagation: Some(self.host_propagation()),
             idmap: None,
             idmap_recursive: false,
@@ -367,7 +378,7 @@ fn blank(destination: String, create: Create) -> Mount {
         idmap_recursive: false,
         pid_namespace: None,
         copy_up: false,
-        no_symlink: false,
+        links: Links::Followed,
         or_else: None,
     }
 }

@@ -2,7 +2,7 @@
 //! left out of both, as they hold secrets.
 
 use crate::{Condition, HostStep, IdMap, Plan, Road, SlotSource};
-use cofferdam_step::{Attributes, Barrier, Mount, Namespaces, Source, Step};
+use cofferdam_step::{Attributes, Barrier, Create, Links, Mount, Namespaces, Source, Step};
 use std::fmt::{Display, Formatter, Result, Write as _};
 
 /// What stands for the value of an environment variable.
@@ -138,8 +138,11 @@ impl Display for SlotSource {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             SlotSource::Namespace { kind, path } => write!(f, "{} namespace {path}", kind.spec_name()),
-            SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive, locked } => {
+            SlotSource::Tree { path, recursive, of_link, propagation, idmap, idmap_recursive, locked } => {
                 write!(f, "{} {path}", if *recursive { "tree" } else { "mount" })?;
+                if *of_link {
+                    f.write_str(" itself")?;
+                }
                 if let Some(propagation) = propagation {
                     write!(f, ", {propagation}")?;
                 }
@@ -322,6 +325,9 @@ fn detail_of(f: &mut Formatter<'_>, mount: &Mount) -> Result {
         words.extend(inherit_mode.then(|| "mode as covered".to_owned()));
     }
     words.extend(mount.copy_up.then(|| "copy up".to_owned()));
+    words.extend((mount.create == Create::SameLink).then(|| "a link as a link".to_owned()));
+    words.extend(matches!(mount.source, Source::Link { .. }).then(|| "the source itself".to_owned()));
+    words.extend((mount.links == Links::Covered).then(|| "over a link".to_owned()));
     words.extend(mount.idmap.map(|slot| format!("idmapped by slot {}", slot.0)));
     words.extend(mount.pid_namespace.map(|slot| format!("of the pid namespace in slot {}", slot.0)));
     if !words.is_empty() {

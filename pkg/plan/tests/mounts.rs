@@ -3,7 +3,7 @@
 mod support;
 
 use cofferdam_plan::{ExecTarget, Host, IdMap, Options, Plan, SlotSource, compile_mounts};
-use cofferdam_step::{Attributes, Create, Mount, Namespace, Propagation, Source, Step};
+use cofferdam_step::{Attributes, Create, Links, Mount, Namespace, Propagation, Source, Step};
 use serde_json::{Value, json};
 use support::{plan, refusal, rootless, steps, userns, v1, v2};
 
@@ -195,6 +195,14 @@ fn flags_of_the_filesystem_go_to_the_filesystem() {
     ] {
         assert_eq!(flags(&[word, contrary]), 0, "{word},{contrary}");
     }
+    // crun's words for the same; a bind mount has no filesystem to give them to, and loses nothing by them.
+    for (word, flag) in [("rsync", 16), ("rdirsync", 128), ("rmand", 64), ("rasync", 0), ("rnomand", 0)] {
+        assert_eq!(flags(&[word]), flag, "{word}");
+        assert_eq!(bind(&["rbind", word]).attributes, Attributes::default(), "{word}");
+    }
+    for words in [["sync", "rasync"], ["rsync", "async"], ["rsync", "rasync"], ["mand", "rnomand"]] {
+        assert_eq!(flags(&words), 0, "{words:?}");
+    }
 }
 
 #[test]
@@ -236,10 +244,51 @@ fn a_relative_destination_counts_from_the_root() {
 
 #[test]
 fn proc_and_sys_are_mounted_on_real_directories() {
-    let mount = |entry| only(entry, &v2()).no_symlink;
-    assert!(mount(json!({"destination": "/proc", "type": "proc"})));
-    assert!(mount(json!({"destination": "/sys", "type": "sysfs"})));
-    assert!(!mount(json!({"destination": "/a", "type": "tmpfs"})));
+    let links = |entry| only(entry, &v2()).links;
+    assert_eq!(links(json!({"destination": "/proc", "type": "proc"})), Links::Refused);
+    assert_eq!(links(json!({"destination": "/sys", "type": "sysfs"})), Links::Refused);
+    assert_eq!(links(json!({"destination": "/a", "type": "tmpfs"})), Links::Followed);
+}
+
+#[test]
+fn links_of_a_bind_mount_are_followed_or_not() {
+    let source = Source::Link { path: "/b".to_owned(), recursive: false };
+    let copied = bind(&["bind", "copy-symlink"]);
+    assert_eq!((copied.create, copied.links), (Create::SameLink, Links::Followed));
+    assert_eq!(copied.source, source);
+    let itself = bind(&["bind", "src-nofollow"]);
+    assert_eq!((itself.create, itself.links), (Create::AsSource, Links::Followed));
+    assert_eq!(itself.source, source);
+    let over = bind(&["bind", "dest-nofollow"]);
+    assert_eq!((over.create, over.links), (Create::AsSource, Links::Covered));
+    assert_eq!(over.source, Source::Bind { path: "/b".to_owned(), recursive: false });
+    for words in [&["copy-symlink"][..], &["src-nofollow"], &["dest-nofollow"]] {
+        assert_eq!(bind(&[&["bind"], words].concat()).attributes, Attributes::default());
+    }
+    // The host side opens the link itself, where it is the one that opens.
+    let entry = json!({"destination": "/a", "source": "/b", "options": ["rbind", "copy-symlink"]});
+    let plan = plan(userns(json!({ "mounts": [entry] })), &v2());
+    assert_eq!(mounts(&plan)[0].create, Create::SameLink);
+    assert!(plan.slots.iter().any(|slot| matches!(slot, SlotSource::Tree { of_link: true, .. })));
+    let text = plan.to_string();
+    assert!(text.contains("a link as a link") && text.contains("tree /b itself"), "{text}");
+}
+
+#[test]
+fn words_for_links_are_for_bind_mounts() {
+    let refused = |entry| refusal(json!({ "mounts": [entry] }), &v2());
+    for word in ["copy-symlink", "src-nofollow", "dest-nofollow"] {
+        assert_eq!(
+            refused(json!({"destination": "/a", "type": "tmpfs", "options": [word]})),
+            "config.json /mounts/0/options: copy-symlink, src-nofollow and dest-nofollow are for bind mounts only"
+        );
+    }
+    assert_eq!(
+        refused(
+            json!({"destination": "/a", "source": "/b", "options": ["bind", "copy-symlink", "dest-nofollow"]})
+        ),
+        "config.json /mounts/0/options: copy-symlink excludes src-nofollow and dest-nofollow"
+    );
 }
 
 #[test]
@@ -305,6 +354,7 @@ fn a_user_namespace_gets_trees_from_the_host() {
         SlotSource::Tree {
             path: "/b".to_owned(),
             recursive: true,
+            of_link: false,
             propagation: slave,
             idmap: None,
             idmap_recursive: false,
@@ -397,6 +447,85 @@ fn an_idmapped_mount_is_mapped_on_the_side_that_can() {
         panic!("not idmapped")
     };
     assert_eq!(uid[0].host_id, 100_000);
+}
+
+/// The ids that an option names: of a container that maps 0 to 100,000 and 1 to 65,535 to 200,000 and on.
+fn named(option: &str) -> Result<[Vec<(u32, u32, u32)>; 2], String> {
+    let maps = json!([
+        {"containerID": 0, "hostID": 100_000, "size": 1}, {"containerID": 1, "hostID": 200_000, "size": 65_535}
+    ]);
+    let mut change =
+        userns(json!({"mounts": [{"destination": "/a", "source": "/b", "options": ["bind", option]}]}));
+    change["linux"]["uidMappings"] = maps.clone();
+    change["linux"]["gidMappings"] = maps;
+    let plan = support::attempt(change, &v2(), &support::options()).map_err(|refused| refused.to_string())?;
+    let triple = |maps: &[cofferdam_spec::IdMapping]| {
+        maps.iter().map(|map| (map.container_id, map.host_id, map.size)).collect::<Vec<_>>()
+    };
+    let found = plan.slots.iter().find_map(|slot| match slot {
+        SlotSource::Tree { idmap: Some(IdMap::Mappings { uid, gid }), .. } => {
+            Some([triple(uid), triple(gid)])
+        }
+        _ => None,
+    });
+    Ok(found.expect("an idmapped tree"))
+}
+
+#[test]
+fn an_idmap_may_name_its_ids() {
+    assert_eq!(
+        named("idmap=uids=0-1-10#10-11-10;gids=0-100-10"),
+        Ok([vec![(0, 1, 10), (10, 11, 10)], vec![(0, 100, 10)]])
+    );
+    // Relative to the container: cut where its own mappings are.
+    assert_eq!(
+        named("idmap=uids=@5-3-10;gids=@0-0-3#@9-20-1"),
+        Ok([vec![(5, 200_002, 10)], vec![(0, 100_000, 1), (1, 200_000, 2), (9, 200_019, 1)]])
+    );
+    // With nothing behind it, it is the container's own.
+    assert_eq!(named("idmap="), named("idmap"));
+    // On the other side.
+    let option = "ridmap=uids=0-5000-1;gids=0-6000-1";
+    let entry = json!({"destination": "/a", "source": "/b", "options": ["rbind", option]});
+    let outside = plan(json!({ "mounts": [entry] }), &v2());
+    let mount = &mounts(&outside)[0];
+    assert!(mount.idmap.is_some() && mount.idmap_recursive);
+}
+
+#[test]
+fn an_idmap_that_names_no_ids_is_refused() {
+    let at = "config.json /mounts/0/options/1";
+    for (option, message) in [
+        ("idmap=uids=0-0-1", "must name uids as well as gids"),
+        ("idmap=uids=0-0-1;gids=", "must name uids as well as gids"),
+        ("idmap=0-0-1", "\"0-0-1\" is neither uids=… nor gids=…"),
+        ("idmap=uids=0-0;gids=0-0-1", "\"0-0\" is no range of ids (as in 0-1000-10)"),
+        ("idmap=uids=0-0-4294967296;gids=0-0-1", "\"0-0-4294967296\" is no range of ids (as in 0-1000-10)"),
+        (
+            "idmap=uids=@0-65530-10;gids=0-0-1",
+            "\"@0-65530-10\": 65536 is not mapped into the container's user namespace",
+        ),
+        ("idmap=uids=@4294967295-0-2;gids=0-0-1", "\"@4294967295-0-2\" goes beyond the last id"),
+    ] {
+        assert_eq!(named(option), Err(format!("{at}: {message}")), "{option}");
+    }
+    assert_eq!(named("idmap=uids=0-0-0;gids=0-0-1"), Err(format!("{at}/0/size: must not be zero")));
+    assert_eq!(
+        named("idmap=uids=0-0-5#4-9-1;gids=0-0-1"),
+        Err(format!("{at}/1: overlaps /mounts/0/options/1/0"))
+    );
+    let entry = json!({"destination": "/a", "type": "tmpfs", "options": ["idmap=uids=0-0-1;gids=0-0-1"]});
+    assert_eq!(
+        refusal(json!({ "mounts": [entry] }), &v2()),
+        "config.json /mounts/0: id-mapped mounts are only supported for bind-mounts"
+    );
+    let own = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
+    let entry = json!({"destination": "/a", "source": "/b", "options": ["bind", "idmap=uids=0-0-1;gids=0-0-1"],
+        "uidMappings": own, "gidMappings": own});
+    assert_eq!(
+        refusal(json!({ "mounts": [entry] }), &v2()),
+        format!("{at}: names ids, and so does the mount with uidMappings and gidMappings")
+    );
 }
 
 #[test]

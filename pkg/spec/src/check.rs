@@ -7,6 +7,8 @@ mod mounts;
 mod process;
 mod sysctl;
 
+pub use mounts::mappings as check_mappings;
+
 use crate::{Hook, Process, Refused, Spec};
 
 /// What a check ends with, and where it writes what is odd but no error.

@@ -33,6 +33,7 @@ mod spec;
 
 pub use affinity::parse_cpu_list;
 pub use capability::{CAPABILITIES, capability_bit};
+pub use check::check_mappings;
 pub use example::{default_spec, default_spec_json, to_rootless};
 pub use json::{FILE_LIMIT, LoadError};
 pub use linux::{

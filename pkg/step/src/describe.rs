@@ -35,7 +35,7 @@ impl Display for Mount {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match &self.source {
             Source::New { fstype, .. } => write!(f, "mount {fstype} on {}", self.destination),
-            Source::Bind { path, .. } | Source::Tree { path, .. } => {
+            Source::Bind { path, .. } | Source::Link { path, .. } | Source::Tree { path, .. } => {
                 write!(f, "bind {path} on {}", self.destination)
             }
             Source::Remount { .. } => write!(f, "remount {}", self.destination),

@@ -16,7 +16,7 @@ mod mount;
 mod process;
 mod report;
 
-pub use mount::{Attributes, Create, FsOption, Mount, Propagation, Source};
+pub use mount::{Attributes, Create, FsOption, Links, Mount, Propagation, Source};
 pub use process::{Capabilities, Hook, Hooks, IoPriority, Rlimit, SchedAttr, TimeOffset};
 pub use report::{Attempt, Report, ReportKind};
 

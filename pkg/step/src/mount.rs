@@ -27,8 +27,8 @@ pub struct Mount {
     pub pid_namespace: Option<Slot>,
     /// `tmpcopyup`: the new tmpfs starts with the content of what it covers.
     pub copy_up: bool,
-    /// The destination must be a real directory, no symbolic link (`/proc` and `/sys`, CVE-2019-19921).
-    pub no_symlink: bool,
+    /// What a symbolic link at the end of the destination means.
+    pub links: Links,
     /// Tried instead when the mount fails with EPERM (sysfs in a user namespace without its own network).
     pub or_else: Option<Box<Mount>>,
 }
@@ -51,6 +51,13 @@ pub enum Source {
     },
     /// A bind mount of a path that init can reach (no user namespace).
     Bind {
+        /// Absolute host path.
+        path: String,
+        /// `rbind`
+        recursive: bool,
+    },
+    /// The same of what the path is, not of what it leads to when it is a symbolic link (`src-nofollow`, `copy-symlink`).
+    Link {
         /// Absolute host path.
         path: String,
         /// `rbind`
@@ -92,6 +99,20 @@ pub enum Create {
     Directory,
     /// A directory or an empty file, as the source is one.
     AsSource,
+    /// `copy-symlink`: the same; but a source that is a symbolic link is made again, with the same text, and nothing is mounted.
+    SameLink,
+}
+
+/// What a symbolic link at the end of a destination means. Those on the way are followed, inside the rootfs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Links {
+    /// It is followed, inside the rootfs.
+    #[default]
+    Followed,
+    /// It is an error: the destination must be a real directory (`/proc` and `/sys`, CVE-2019-19921).
+    Refused,
+    /// It is covered: the mount lies on the link itself (`dest-nofollow`).
+    Covered,
 }
 
 /// `MOUNT_ATTR_*` bits to set and to clear (`include/uapi/linux/mount.h`).

@@ -102,9 +102,19 @@ pub fn fsmount(context: &Fd, attributes: u64) -> Result<Fd> {
 
 /// `open_tree(2)` with OPEN_TREE_CLONE: a detached bind mount of `path` (which may be empty for `dir` itself).
 pub fn open_tree_clone(dir: &impl AsFd, path: &[u8], recursive: bool) -> Result<Fd> {
+    open_tree(dir, path, recursive, 0)
+}
+
+/// The same of a symbolic link itself, if `path` ends in one.
+pub fn open_tree_clone_of_link(dir: &impl AsFd, path: &[u8], recursive: bool) -> Result<Fd> {
+    open_tree(dir, path, recursive, libc::AT_SYMLINK_NOFOLLOW as u32)
+}
+
+fn open_tree(dir: &impl AsFd, path: &[u8], recursive: bool, flags: u32) -> Result<Fd> {
     const OPEN_TREE_CLONE: u32 = 1;
     const AT_RECURSIVE: u32 = 0x8000;
-    let flags = OPEN_TREE_CLONE
+    let flags = flags
+        | OPEN_TREE_CLONE
         | libc::O_CLOEXEC as u32
         | libc::AT_EMPTY_PATH as u32
         | libc::AT_NO_AUTOMOUNT as u32

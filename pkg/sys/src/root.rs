@@ -159,6 +159,20 @@ impl Root {
         Ok((self.make_dir_all(&path[..start], mode)?, name))
     }
 
+    /// A symbolic link `path` that reads `target`, made (parents too) where it is not there; EEXIST when something else is.
+    pub fn make_link(&self, path: &[u8], target: &[u8]) -> Result<()> {
+        let (dir, name) = self.parent_of(path, 0o755)?;
+        match fs::symlinkat(target, &dir, name) {
+            Err(Errno::EEXIST) => {}
+            made => return made,
+        }
+        let mut buffer = [0u8; 4096];
+        match fs::readlinkat(&dir, name, &mut buffer) {
+            Ok(text) if text == target => Ok(()),
+            _ => Err(Errno::EEXIST),
+        }
+    }
+
     /// The file `path`, made empty (parents too) where it is not there.
     pub fn make_file(&self, path: &[u8], mode: u32) -> Result<Fd> {
         match self.resolve(path) {

@@ -4,6 +4,7 @@
 //! keeps no more of it than a checkpoint needs.
 
 use super::rpc;
+use super::scaffold::copied_link;
 use crate::error::Error;
 use cofferdam_plan::Plan;
 use cofferdam_spec::Spec;
@@ -56,7 +57,10 @@ pub(super) struct Bind<'a> {
 pub(super) fn binds(plan: &Plan) -> impl Iterator<Item = Bind<'_>> {
     plan.init.iter().filter_map(|step| match step {
         Step::Mount(mount) => match &mount.source {
-            Source::Bind { path, .. } | Source::Tree { path, .. } => {
+            Source::Link { path, .. } | Source::Tree { path, .. } if copied_link(mount, path).is_some() => {
+                None
+            }
+            Source::Bind { path, .. } | Source::Link { path, .. } | Source::Tree { path, .. } => {
                 Some(Bind { destination: &mount.destination, source: path })
             }
             Source::New { .. } | Source::Remount { .. } => None,

@@ -5,10 +5,11 @@
 
 use crate::error::Error;
 use cofferdam_plan::Plan;
-use cofferdam_step::{Mount, Namespace, Source, Step};
+use cofferdam_step::{Create, Mount, Namespace, Source, Step};
 use cofferdam_sys::root::Root;
 use cofferdam_sys::{AsFd, Cwd, Fd, fs, mount, process};
 use nix::libc;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -99,11 +100,22 @@ fn make_mount_points(root: &Root, plan: &Plan) -> Result<(), Error> {
                 filled.push(&mount.destination);
                 root.make_dir_all(mount.destination.as_bytes(), 0o755).map(drop)
             }
-            Source::Bind { path, .. } | Source::Tree { path, .. } => bind(root, mount, path),
+            Source::Bind { path, .. } | Source::Link { path, .. } | Source::Tree { path, .. } => {
+                match copied_link(mount, path) {
+                    Some(text) => root.make_link(mount.destination.as_bytes(), text.as_bytes()),
+                    None => bind(root, mount, path),
+                }
+            }
         };
         made.map_err(|errno| Error::io("make the mount point", &mount.destination, errno))?;
     }
     Ok(())
+}
+
+/// What the link reads that was made in place of a mount.
+pub(super) fn copied_link(mount: &Mount, source: &str) -> Option<OsString> {
+    let copies = mount.create == Create::SameLink;
+    copies.then(|| std::fs::read_link(source).ok().map(PathBuf::into_os_string)).flatten()
 }
 
 /// There may be mount points in what is mounted.

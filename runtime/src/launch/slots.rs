@@ -103,8 +103,9 @@ fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
     };
     match source {
         SlotSource::Namespace { kind, path } => namespace(*kind, path),
-        SlotSource::Tree { path, recursive, propagation, idmap, idmap_recursive, locked: _ } => {
-            tree(path, *recursive, *propagation, idmap.as_ref(), *idmap_recursive)
+        SlotSource::Tree { path, recursive, of_link, propagation, idmap, idmap_recursive, locked: _ } => {
+            let which = Which { path, recursive: *recursive, of_link: *of_link };
+            tree(which, *propagation, idmap.as_ref(), *idmap_recursive)
         }
         SlotSource::UserNamespace(map) => user_namespace(map),
         SlotSource::ConsoleSocket => copy(given.console, "the console socket"),
@@ -125,22 +126,40 @@ pub(super) fn namespace(kind: Namespace, path: &str) -> Result<Fd, Error> {
     }
 }
 
+/// Which tree.
+#[derive(Clone, Copy)]
+struct Which<'a> {
+    path: &'a str,
+    recursive: bool,
+    of_link: bool,
+}
+
+impl Which<'_> {
+    fn open(self) -> Result<Fd, Errno> {
+        match self.of_link {
+            true => mount::open_tree_clone_of_link(&Cwd, self.path.as_bytes(), self.recursive),
+            false => mount::open_tree_clone(&Cwd, self.path.as_bytes(), self.recursive),
+        }
+    }
+}
+
 /// A detached copy of a mount tree, with the propagation that a bind mount inside would have got. Below a filter that does not
 /// know open_tree it is the source alone: init then finds that it has no tree, and binds by the path.
 fn tree(
-    path: &str,
-    recursive: bool,
+    which: Which<'_>,
     propagation: Option<Propagation>,
     idmap: Option<&IdMap>,
     idmap_recursive: bool,
 ) -> Result<Fd, Error> {
+    let Which { path, recursive, of_link } = which;
     let failed = |what: &str| {
         let what = what.to_owned();
         move |errno: Errno| Error::io(what, path, errno)
     };
-    let mut tree = match mount::open_tree_clone(&Cwd, path.as_bytes(), recursive) {
+    let mut tree = match which.open() {
         Err(Errno::ENOSYS | Errno::EPERM) if idmap.is_none() => {
-            let source = fs::openat(&Cwd, path.as_bytes(), fs::O_PATH, 0);
+            let flags = fs::O_PATH | if of_link { fs::O_NOFOLLOW } else { 0 };
+            let source = fs::openat(&Cwd, path.as_bytes(), flags, 0);
             return source.map_err(failed("open the mount source"));
         }
         // In a mount namespace with locked mounts, one is not to be had without what is mounted below it (`has_locked_children`).
@@ -154,7 +173,7 @@ fn tree(
     if let Some(how) = propagation {
         let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
         let changed = match mount::mount_setattr(&tree, how.recursive, &change) {
-            Err(Errno::ENOSYS | Errno::EPERM) => tree_of_copy(path, recursive, how).map(|copy| tree = copy),
+            Err(Errno::ENOSYS | Errno::EPERM) => tree_of_copy(which, how).map(|copy| tree = copy),
             changed => changed,
         };
         changed.map_err(failed("set the propagation of"))?;
@@ -170,11 +189,11 @@ fn tree(
 
 /// Linux < 5.12 (and a filter that knows no mount_setattr) cannot change a detached tree. So the tree is taken from a copy of our
 /// mount namespace in which everything has the propagation already; it belongs to a thread, and goes with it.
-fn tree_of_copy(path: &str, recursive: bool, how: Propagation) -> Result<Fd, Errno> {
+fn tree_of_copy(which: Which<'_>, how: Propagation) -> Result<Fd, Errno> {
     aside(Namespace::Mount, || {
         process::unshare(Namespace::Mount.clone_flag())?;
         mount::mount(b"", b"/", b"", how.flag | mount::MS_REC, b"")?;
-        mount::open_tree_clone(&Cwd, path.as_bytes(), recursive)
+        which.open()
     })?
 }
 

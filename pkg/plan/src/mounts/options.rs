@@ -65,10 +65,17 @@ enum Word {
     Remount,
     CopyUp,
     Idmap(bool),
+    CopyLink,
+    SourceItself,
+    OverLink,
+    SetOfFilesystem(u64),
+    ClearOfFilesystem(u64),
     Nothing,
 }
 
-/// Every word of the spec's three tables and runc's `tmpcopyup`. "acl" is missing on purpose: ext4 takes it as its own option,
+/// Every word of the spec's three tables, runc's `tmpcopyup`, and those that crun adds (`idmap=…` is in [`Parsed::of`]). crun's
+/// `rsync` and its kin name flags of filesystems, each of which a tree of new mounts has one of: they are `sync` there, and nothing
+/// for a bind mount, whose filesystem is mounted already. "acl" is missing on purpose: ext4 takes it as its own option,
 /// and there is no mount flag that means it.
 fn word(option: &str) -> Option<Word> {
     use Word::*;
@@ -128,6 +135,14 @@ fn word(option: &str) -> Option<Word> {
         "rnostrictatime" => ClearAll(ATTR_STRICTATIME),
         "rnosymfollow" => SetAll(ATTR_NOSYMFOLLOW),
         "rsymfollow" => ClearAll(ATTR_NOSYMFOLLOW),
+        "copy-symlink" => CopyLink,
+        "src-nofollow" => SourceItself,
+        "dest-nofollow" => OverLink,
+        "rsync" => SetOfFilesystem(MS_SYNCHRONOUS),
+        "rasync" => ClearOfFilesystem(MS_SYNCHRONOUS),
+        "rdirsync" => SetOfFilesystem(MS_DIRSYNC),
+        "rmand" => SetOfFilesystem(MS_MANDLOCK),
+        "rnomand" => ClearOfFilesystem(MS_MANDLOCK),
         other => {
             let how = propagation(other)?;
             Propagation(how.flag, how.recursive)
@@ -166,18 +181,40 @@ pub(crate) struct Parsed {
     pub copy_up: bool,
     /// `Some(true)` for the whole tree.
     pub idmap: Option<bool>,
+    /// The place among the options of one that names its ids itself (`idmap=uids=…;gids=…`), and what it says.
+    pub idmap_text: Option<(usize, String)>,
+    /// `copy-symlink`
+    pub copy_link: bool,
+    /// `src-nofollow`
+    pub source_itself: bool,
+    /// `dest-nofollow`
+    pub over_link: bool,
+    of_filesystem: u64,
 }
 
 impl Parsed {
     pub fn of(options: &[String]) -> Parsed {
         let mut parsed = Parsed::default();
-        for option in options {
+        for (at, option) in options.iter().enumerate() {
             match word(option) {
                 Some(word) => parsed.apply(word),
-                None => filesystem_options(option, &mut parsed.data),
+                None if !parsed.names_ids(option, at) => filesystem_options(option, &mut parsed.data),
+                None => {}
             }
         }
         parsed
+    }
+
+    /// `idmap=` and `ridmap=`, with what comes behind; with nothing behind they are `idmap` and `ridmap`.
+    fn names_ids(&mut self, option: &str, at: usize) -> bool {
+        let (recursive, text) = match (option.strip_prefix("idmap="), option.strip_prefix("ridmap=")) {
+            (Some(text), _) => (false, text),
+            (None, Some(text)) => (true, text),
+            (None, None) => return false,
+        };
+        self.idmap = Some(recursive);
+        self.idmap_text = (!text.is_empty()).then(|| (at, text.to_owned()));
+        true
     }
 
     fn apply(&mut self, word: Word) {
@@ -189,6 +226,7 @@ impl Parsed {
             Word::Clear(flag) => {
                 self.set &= !flag;
                 self.cleared |= flag;
+                self.of_filesystem &= !flag;
             }
             Word::Propagation(flag, recursive) => self.propagation.push(Propagation { flag, recursive }),
             Word::SetAll(attribute) => self.set_all(attribute),
@@ -200,6 +238,14 @@ impl Parsed {
             Word::Remount => self.remount = true,
             Word::CopyUp => self.copy_up = true,
             Word::Idmap(recursive) => self.idmap = Some(recursive),
+            Word::CopyLink => self.copy_link = true,
+            Word::SourceItself => self.source_itself = true,
+            Word::OverLink => self.over_link = true,
+            Word::SetOfFilesystem(flag) => self.of_filesystem |= flag,
+            Word::ClearOfFilesystem(flag) => {
+                self.set &= !flag;
+                self.of_filesystem &= !flag;
+            }
             Word::Nothing => {}
         }
     }
@@ -227,7 +273,7 @@ impl Parsed {
     }
 
     pub fn superblock_flags(&self) -> u32 {
-        (self.set & SUPERBLOCK) as u32
+        (self.set & SUPERBLOCK | self.of_filesystem) as u32
     }
 
     /// Attributes of a new mount, which begins with relatime and nothing else.

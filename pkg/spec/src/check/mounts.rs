@@ -84,6 +84,16 @@ fn kind(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
             "must not be empty, as this is neither a bind mount nor a remount",
         );
     }
+    if has(mount, &["copy-symlink"]) && has(mount, &["src-nofollow", "dest-nofollow"]) {
+        return refuse(at("/options"), SECTION, "copy-symlink excludes src-nofollow and dest-nofollow");
+    }
+    if has(mount, &["copy-symlink", "src-nofollow", "dest-nofollow"]) && (!is_bind(mount) || remount) {
+        return refuse(
+            at("/options"),
+            SECTION,
+            "copy-symlink, src-nofollow and dest-nofollow are for bind mounts only",
+        );
+    }
     if has(mount, &["tmpcopyup"]) && (mount.fstype != "tmpfs" || is_bind(mount) || remount) {
         return refuse(at("/options"), SECTION, "tmpcopyup is for a new tmpfs only");
     }
@@ -92,7 +102,9 @@ fn kind(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
 
 fn idmap(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
     let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    if !own && !has(mount, &["idmap", "ridmap"]) {
+    // crun's form has the mappings behind it, which are for the compiler to read.
+    let is_idmap = |option: &String| matches!(option.split('=').next(), Some("idmap" | "ridmap"));
+    if !own && !mount.options.iter().any(is_idmap) {
         return Ok(());
     }
     if !is_bind(mount) {
@@ -110,7 +122,10 @@ fn idmap(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
 }
 
 /// What the kernel would refuse of a uid_map or gid_map, with its place (user_namespaces(7)).
-pub(super) fn mappings(list: &[IdMapping], pointer: &str, section: &'static str) -> Checked {
+///
+/// # Errors
+/// The first entry that it would refuse.
+pub fn mappings(list: &[IdMapping], pointer: &str, section: &'static str) -> Checked {
     const LIMIT: usize = 340;
     if list.len() > LIMIT {
         let message = format!("has {} entries, and the kernel takes {LIMIT}", list.len());
