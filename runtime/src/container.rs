@@ -598,7 +598,8 @@ impl Container {
         unmount_rootfs(&self.saved)?;
         let poststop = &self.saved.hooks.poststop;
         if !poststop.is_empty() {
-            hooks::run_all("poststop", poststop, &hook_state(&self.saved, Status::Stopped, 0));
+            let state = hook_state(&self.saved, Status::Stopped, 0);
+            hooks::run_all("poststop", poststop, &state, &self.saved.annotations);
         }
         home.remove()
     }

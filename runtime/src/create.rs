@@ -10,11 +10,12 @@ use crate::state::{
 };
 use crate::{files, hooks, timeline};
 use cofferdam_cgroup::Cgroup;
-use cofferdam_plan::{Driver, ExecTarget, Host, HostStep, Options, Plan};
+use cofferdam_plan::{Driver, ExecTarget, Host, HostStep, Options, PIDFD_RECEIVER, Plan};
 use cofferdam_spec::{Hook, Process as ProcessSpec, Spec};
 use cofferdam_step::Step;
 use cofferdam_sys::Fd;
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 /// Creates a container below `root`.
@@ -45,7 +46,7 @@ pub(crate) fn create(
         }
         Err(error) => {
             let state = hook_state(&creation.saved, Status::Stopped, 0);
-            hooks::run_all("poststop", &spec.hooks.poststop, &state);
+            hooks::run_all("poststop", &spec.hooks.poststop, &state, &spec.annotations);
             if let Err(left) = home.remove() {
                 tracing::warn!("{left}");
             }
@@ -190,7 +191,7 @@ impl Creation<'_> {
 
     fn poststart(&self, process: &Process) -> Result<(), Error> {
         let state = hook_state(&self.saved, Status::Running, process.pid);
-        let done = hooks::run("poststart", &self.spec.hooks.poststart, &state);
+        let done = hooks::run("poststart", &self.spec.hooks.poststart, &state, &self.spec.annotations);
         if done.is_err() {
             launch::end(process);
             if let Err(error) = self.saved.cgroup.remove() {
@@ -206,7 +207,7 @@ impl Companion for Creation<'_> {
         // Where prestart hooks came from, create had ended: what reads them (crun's and OCI's tests among it) looks for that.
         let status = if kind == "prestart" { Status::Created } else { Status::Creating };
         let state = hook_state(&self.saved, status, pid);
-        hooks::run(hooks::kind(kind), hooks, &state)
+        hooks::run(hooks::kind(kind), hooks, &state, &self.spec.annotations)
     }
 
     fn commit(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error> {
@@ -216,8 +217,9 @@ impl Companion for Creation<'_> {
             self.saved.cgroup = cgroup.clone();
         }
         self.home.write(&self.saved)?;
-        if let Some(path) = &self.options.pidfd_socket {
-            sockets::send_pidfd(path, pidfd)?;
+        let receiver = || self.spec.annotations.get(PIDFD_RECEIVER).map(PathBuf::from);
+        if let Some(path) = self.options.pidfd_socket.clone().or_else(receiver) {
+            sockets::send_pidfd(&path, pidfd)?;
         }
         match &self.options.pid_file {
             Some(path) => files::write_pid(path, pid),

@@ -175,7 +175,7 @@ const MEMORY_MODES: [&str; 7] = [
 const MEMORY_FLAGS: [&str; 3] = ["MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"];
 
 /// Annotations by which whoever may set them gets more than config.json's other authors mean to give.
-const UNSAFE_ANNOTATIONS: [&str; 3] = ["cofferdam.", "org.criu.config", "org.systemd.property."];
+const UNSAFE_ANNOTATIONS: [&str; 4] = ["cofferdam.", "org.criu.config", "org.systemd.property.", "run.oci."];
 
 impl Features {
     /// Those of this build, on this machine where the machine decides.

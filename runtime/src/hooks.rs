@@ -1,16 +1,20 @@
 //! Hooks of the runtime's namespaces: prestart, createRuntime, poststart and poststop.
 //!
 //! A hook reads the container's state from stdin. What it writes to stdout and stderr is kept, the last few kilobytes, and
-//! becomes part of the error when it fails.
+//! becomes part of the error when it fails; or it goes into files that annotations name ([`Output`]).
 
-use crate::error::{Ending, Error, HookFailure};
+use crate::error::{Ending, Error, HookFailure, message};
+use cofferdam_plan::{HOOKS_STDERR, HOOKS_STDOUT};
 use cofferdam_spec::Hook;
 use cofferdam_sys::shim::{self, Program};
 use cofferdam_sys::{Fd, Strings, children, process};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::time::{Duration, Instant};
 
 /// How much of a hook's output is kept.
@@ -19,10 +23,19 @@ const OUTPUT: usize = 4096;
 /// Runs the hooks of one kind in order, each with `state` on stdin.
 ///
 /// # Errors
-/// [`Error::HookFailed`] of the first hook that fails; those behind it are not run.
-pub fn run(kind: &'static str, hooks: &[Hook], state: &str) -> Result<(), Error> {
+/// [`Error::HookFailed`] of the first hook that fails; those behind it are not run. A file for their output that cannot be opened.
+pub fn run(
+    kind: &'static str,
+    hooks: &[Hook],
+    state: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Result<(), Error> {
+    if hooks.is_empty() {
+        return Ok(());
+    }
+    let files = Output::of(annotations)?;
     for (index, hook) in hooks.iter().enumerate() {
-        if let Err((failure, output)) = run_one(hook, state.as_bytes()) {
+        if let Err((failure, output)) = run_one(hook, state.as_bytes(), &files) {
             return Err(Error::HookFailed { kind, index, path: hook.path.clone(), failure, output });
         }
     }
@@ -30,13 +43,94 @@ pub fn run(kind: &'static str, hooks: &[Hook], state: &str) -> Result<(), Error>
 }
 
 /// Runs all hooks of one kind; failures are logged and change nothing (poststop).
-pub fn run_all(kind: &'static str, hooks: &[Hook], state: &str) {
+pub fn run_all(kind: &'static str, hooks: &[Hook], state: &str, annotations: &BTreeMap<String, String>) {
+    if hooks.is_empty() {
+        return;
+    }
+    let files = Output::of(annotations).unwrap_or_else(|error| {
+        tracing::warn!("{}", message(&error));
+        Output::default()
+    });
     for (index, hook) in hooks.iter().enumerate() {
-        if let Err((failure, output)) = run_one(hook, state.as_bytes()) {
+        if let Err((failure, output)) = run_one(hook, state.as_bytes(), &files) {
             let error = Error::HookFailed { kind, index, path: hook.path.clone(), failure, output };
             tracing::warn!("{error}");
         }
     }
+}
+
+/// Where hooks' output goes instead of into pipes of ours, as crun's annotations have it.
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+}
+
+impl Output {
+    fn of(annotations: &BTreeMap<String, String>) -> Result<Output, Error> {
+        let open = |key: &str| annotations.get(key).map(|path| open_output(key, path)).transpose();
+        Ok(Output { stdout: open(HOOKS_STDOUT)?, stderr: open(HOOKS_STDERR)? })
+    }
+}
+
+/// Filesystems whose files do something when they are written to, by their magic (`include/uapi/linux/magic.h`): proc, sysfs, cgroup,
+/// cgroup2, debugfs, tracefs, securityfs, selinuxfs, bpf, configfs, efivarfs, pstore, devpts.
+const DOES_SOMETHING: [i64; 13] = [
+    0x9fa0,
+    0x6265_6572,
+    0x27_e0eb,
+    0x6367_7270,
+    0x6462_6720,
+    0x7472_6163,
+    0x7363_6673,
+    0xf97c_ff8c,
+    0xcafe_4a11,
+    0x6265_6570,
+    0xde5e_81e4,
+    0x6165_676c,
+    0x1cd1,
+];
+
+/// Opens a file for hooks' output: appended to, made (0600) where it is not there. `/dev/stdout` and `/dev/stderr` are ours.
+///
+/// Who wrote the annotation need not be who runs this machine. So it is a file of our own user without other names, a fifo, or
+/// /dev/null; no link; and nothing that does something when it is written to. That it can still be any log or configuration that is
+/// our user's is why `features` calls the annotation unsafe, as crun's does.
+///
+/// # Errors
+/// It cannot be opened, or is none of these.
+pub(crate) fn open_output(annotation: &str, path: &str) -> Result<OwnedFd, Error> {
+    let standard = match path {
+        "/dev/stdout" => Some(std::io::stdout().as_fd().try_clone_to_owned()),
+        "/dev/stderr" => Some(std::io::stderr().as_fd().try_clone_to_owned()),
+        _ => None,
+    };
+    let failed = |error| Error::io(format!("annotation {annotation}: open"), path, error);
+    if let Some(copied) = standard {
+        return copied.map_err(failed);
+    }
+    let refused = |why: &str| Error::usage(format!("annotation {annotation}: {path} {why}"));
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+    let opened =
+        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(flags.bits()).open(path);
+    let file = opened.map_err(failed)?;
+    let found = file.metadata().map_err(failed)?;
+    let null = nix::libc::makedev(1, 3);
+    if found.is_file() {
+        if found.uid() != nix::unistd::geteuid().as_raw() || found.nlink() != 1 {
+            return Err(refused("belongs to somebody else, or has another name"));
+        }
+        let filesystem = nix::sys::statfs::fstatfs(&file).map_err(|errno| failed(errno.into()))?;
+        if DOES_SOMETHING.contains(&(filesystem.filesystem_type().0 as i64 & 0xffff_ffff)) {
+            return Err(refused("lies in a filesystem of the kernel's"));
+        }
+    } else if !found.file_type().is_fifo() && !(found.file_type().is_char_device() && found.rdev() == null) {
+        return Err(refused("is neither a file nor a fifo"));
+    }
+    // A hook that writes to a full fifo waits, as it would anywhere.
+    let blocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_APPEND);
+    nix::fcntl::fcntl(&file, blocking).map_err(|errno| failed(errno.into()))?;
+    Ok(file.into())
 }
 
 /// The static name of a kind that a plan names.
@@ -64,7 +158,7 @@ fn environment(hook: &Hook) -> Vec<Vec<u8>> {
 type Failed = (HookFailure, String);
 
 /// Runs one program as a hook, with `state` on stdin; its failure with the end of what it wrote.
-pub(crate) fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
+pub(crate) fn run_one(hook: &Hook, state: &[u8], files: &Output) -> Result<(), Failed> {
     let not_started = |errno: i32| (HookFailure::NotStarted(errno), String::new());
     let args = if hook.args.is_empty() { std::slice::from_ref(&hook.path) } else { &hook.args };
     let args = Strings::new(args).map_err(|errno| not_started(errno.0))?;
@@ -72,7 +166,8 @@ pub(crate) fn run_one(hook: &Hook, state: &[u8]) -> Result<(), Failed> {
     let pipe = || nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| not_started(errno as i32));
     let (stdin, feed) = pipe()?;
     let (output, out) = pipe()?;
-    let fds = [(0, stdin.as_raw_fd()), (1, out.as_raw_fd()), (2, out.as_raw_fd())];
+    let or_pipe = |file: &Option<OwnedFd>| file.as_ref().map_or(out.as_fd(), OwnedFd::as_fd).as_raw_fd();
+    let fds = [(0, stdin.as_raw_fd()), (1, or_pipe(&files.stdout)), (2, or_pipe(&files.stderr))];
     let program = Program {
         path: hook.path.as_bytes(),
         args: &args,
@@ -215,7 +310,7 @@ mod tests {
     }
 
     fn failure(hook: Hook, state: &str) -> String {
-        run("poststart", &[hook], state).unwrap_err().to_string()
+        run("poststart", &[hook], state, &BTreeMap::new()).unwrap_err().to_string()
     }
 
     #[test]
@@ -224,6 +319,7 @@ mod tests {
             "poststart",
             &[shell("test \"$(cat)\" = state && test $GREETING = hello && test -z \"$HOME\"", None)],
             "state",
+            &BTreeMap::new(),
         )
         .unwrap();
     }
@@ -257,13 +353,82 @@ mod tests {
     #[test]
     fn a_hook_need_not_read_a_large_state_nor_end_its_children() {
         let state = "x".repeat(1 << 20);
-        run("poststart", &[shell("sleep 3 & exit 0", None)], &state).unwrap();
-        run("poststart", &[shell("test $(wc -c) = 1048576", None)], &state).unwrap();
+        run("poststart", &[shell("sleep 3 & exit 0", None)], &state, &BTreeMap::new()).unwrap();
+        run("poststart", &[shell("test $(wc -c) = 1048576", None)], &state, &BTreeMap::new()).unwrap();
     }
 
     #[test]
     fn only_the_end_of_a_long_output_is_kept() {
         let text = failure(shell("yes no | head -c 100000; echo last; exit 1", None), "");
         assert!(text.len() < 3 * OUTPUT && text.ends_with("last\""), "{text}");
+    }
+
+    /// An empty folder for files of hooks.
+    fn folder(name: &str) -> std::path::PathBuf {
+        let path = std::env::temp_dir().join(format!("cofferdam-hooks-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        path
+    }
+
+    fn annotations(stdout: &std::path::Path, stderr: &std::path::Path) -> BTreeMap<String, String> {
+        [(HOOKS_STDOUT, stdout), (HOOKS_STDERR, stderr)]
+            .map(|(key, path)| (key.to_owned(), path.to_str().unwrap().to_owned()))
+            .into()
+    }
+
+    #[test]
+    fn output_goes_where_annotations_say() {
+        let folder = folder("output");
+        let (out, err) = (folder.join("out"), folder.join("err"));
+        std::fs::write(&err, "before\n").unwrap();
+        let hooks = [shell("echo one; echo two >&2", None), shell("echo three; echo four >&2; exit 3", None)];
+        let error = run("poststart", &hooks, "", &annotations(&out, &err)).unwrap_err();
+        assert_eq!(error.to_string(), "error running poststart hook #1: /bin/sh exited with status 3");
+        assert_eq!(std::fs::read_to_string(&out).unwrap(), "one\nthree\n");
+        assert_eq!(std::fs::read_to_string(&err).unwrap(), "before\ntwo\nfour\n");
+        assert_eq!(std::fs::metadata(&out).unwrap().mode() & 0o777, 0o600);
+        // One file for both keeps the order, and what has no file stays in the error.
+        run("poststart", &[shell("echo a; echo b >&2; echo c", None)], "", &annotations(&out, &out)).unwrap();
+        assert!(std::fs::read_to_string(&out).unwrap().ends_with("a\nb\nc\n"));
+        let mut only_stdout = annotations(&out, &out);
+        only_stdout.remove(HOOKS_STDERR);
+        let error =
+            run("poststart", &[shell("echo d; echo e >&2; exit 1", None)], "", &only_stdout).unwrap_err();
+        assert!(error.to_string().ends_with("status 1, output: \"e\""), "{error}");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn output_goes_into_no_file_that_is_not_meant_for_it() {
+        let folder = folder("unsafe");
+        let file = folder.join("file");
+        std::fs::write(&file, "").unwrap();
+        std::fs::hard_link(&file, folder.join("twice")).unwrap();
+        std::os::unix::fs::symlink(&file, folder.join("link")).unwrap();
+        for (path, why) in [
+            (folder.join("twice"), "belongs to somebody else, or has another name"),
+            (folder.join("link"), "too many levels of symbolic links"),
+            (folder.clone(), "is a directory"),
+            ("/proc/self/comm".into(), "lies in a filesystem of the kernel's"),
+            ("/dev/zero".into(), "is neither a file nor a fifo"),
+            ("/nowhere/at/all".into(), "no such file or directory"),
+        ] {
+            let error =
+                run("poststart", &[shell("echo x", None)], "", &annotations(&path, &path)).unwrap_err();
+            let text = message(&error);
+            assert!(text.starts_with("annotation run.oci.hooks.stdout: ") && text.ends_with(why), "{text}");
+            // poststop goes on without it.
+            run_all("poststop", &[shell("true", None)], "", &annotations(&path, &path));
+        }
+        run(
+            "poststart",
+            &[shell("echo x", None)],
+            "",
+            &annotations("/dev/null".as_ref(), "/dev/null".as_ref()),
+        )
+        .unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -337,6 +337,8 @@ mod tests {
             hooks: vec![hook],
             state_head: String::new(),
             state_tail: String::new(),
+            stdout: None,
+            stderr: None,
         };
         let steps = [Step::RunHooks(hooks)];
         let text = failed(&steps, 0, Attempt::HookStatus, 0, 2 << (32 + 8));

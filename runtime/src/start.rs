@@ -37,7 +37,8 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
         return Ok(());
     }
     let pid = container.pid().unwrap_or_default();
-    let done = hooks::run("poststart", poststart, &hook_state(container.saved(), Status::Running, pid));
+    let state = hook_state(container.saved(), Status::Running, pid);
+    let done = hooks::run("poststart", poststart, &state, &container.saved().annotations);
     if done.is_err()
         && let Some(pidfd) = container.pidfd()?
     {

@@ -38,6 +38,7 @@ pub const TESTS: &[Test] = &[
     test!(output_is_as_the_program_wrote_it),
     test!(much_output_arrives_whole),
     test!(a_pidfd_is_sent).needs(&[Need::Runc("1.2", "--pidfd-socket")]),
+    test!(a_pidfd_is_sent_where_an_annotation_says).needs(&[Need::Ours("the annotation is crun's")]),
     test!(a_pidfd_of_an_exec_is_sent).needs(&[Need::Runc("1.2", "--pidfd-socket")]),
 ];
 
@@ -347,6 +348,25 @@ fn a_pidfd_is_sent(t: &T) {
     container.kill("KILL").ok();
     assert!(cofferdam_sys::process::poll_readable(&pidfd, 5000).unwrap());
     container.force_delete();
+}
+
+fn a_pidfd_is_sent_where_an_annotation_says(t: &T) {
+    let receiver = Receiver::new(t, "pidfd");
+    let bundle = t.bundle().args(&["sleep", "1000"]);
+    let container =
+        t.container(&bundle.with(json!({"annotations": {"run.oci.pidfd_receiver": receiver.word()}})));
+    container.create().ok();
+    let (_, pidfd) = receiver.receive();
+    let info = procs::field_of(
+        &std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.raw())).unwrap(),
+        "Pid",
+    );
+    assert_eq!(info, Some(container.pid().to_string()));
+    container.force_delete();
+    // Nobody there is an error, which leaves nothing.
+    let nobody = t.path("nobody").to_string_lossy().into_owned();
+    let message = t.refused(&bundle.with(json!({"annotations": {"run.oci.pidfd_receiver": nobody}})));
+    assert!(message.contains("nobody"), "{message}");
 }
 
 fn a_pidfd_of_an_exec_is_sent(t: &T) {

@@ -350,7 +350,7 @@ fn the_annotations_say_what_engines_look_for(t: &T) {
     assert!(version.contains(&format!("commit: {commit}")), "{version}");
     // Each of these does something; the last dot stands for all that begin so.
     let unsafe_ones = list(&features, "/potentiallyUnsafeConfigAnnotations");
-    assert_eq!(unsafe_ones, ["cofferdam.", "org.criu.config", "org.systemd.property."]);
+    assert_eq!(unsafe_ones, ["cofferdam.", "org.criu.config", "org.systemd.property.", "run.oci."]);
 }
 
 fn features_need_no_privileges(t: &T) {

@@ -30,6 +30,8 @@ pub const TESTS: &[Test] = &[
     test!(a_hook_that_takes_too_long_is_ended).seconds(90),
     test!(a_hook_killed_by_a_signal_fails_create),
     test!(the_error_has_the_hooks_output),
+    test!(the_output_of_hooks_goes_where_annotations_say).needs(ANNOTATED),
+    test!(a_file_for_output_that_cannot_be_opened_is_an_error).needs(ANNOTATED),
     test!(a_poststart_hook_runs_after_the_program)
         .runc_fails(below!("1.5", "runs it before the program's execve")),
     test!(a_poststop_hook_runs_after_the_containers_end),
@@ -41,6 +43,8 @@ pub const TESTS: &[Test] = &[
         .runc_fails(always!("waits until the last of the hook's pipe is closed")),
     test!(hooks_in_a_user_namespace),
 ];
+
+const ANNOTATED: &[Need] = &[Need::Ours("the annotation is crun's")];
 
 /// A hook that is a script of the host's.
 fn script(text: &str) -> Value {
@@ -422,4 +426,62 @@ fn hooks_in_a_user_namespace(t: &T) {
     let mut want = KINDS;
     want.sort_unstable();
     assert_eq!(order, want);
+}
+
+/// Annotations for files of hooks' output.
+fn outputs(stdout: &Path, stderr: &Path) -> Value {
+    json!({"run.oci.hooks.stdout": stdout, "run.oci.hooks.stderr": stderr})
+}
+
+fn the_output_of_hooks_goes_where_annotations_say(t: &T) {
+    for user_namespace in [false, true] {
+        let mut bundle = t.bundle().args(&["sleep", "1000"]);
+        if user_namespace {
+            bundle.user_namespace();
+        }
+        let mut hooks = json!({});
+        for kind in KINDS {
+            // What runs in the container gets a pipe, not the host's file.
+            let file = format!(
+                "echo {kind}; readlink /proc/self/fd/1 | grep -q pipe && echo pipe; echo {kind} again >&2"
+            );
+            hooks[kind] = json!([script(if kind == "startContainer" {
+                &file
+            } else {
+                file.split("; readlink").next().unwrap()
+            })]);
+        }
+        let (out, err) = (t.path(&format!("out{user_namespace}")), t.path(&format!("err{user_namespace}")));
+        hooks["createContainer"] = json!([script("echo createContainer; echo aside >&2")]);
+        bundle.set(json!({"hooks": hooks, "annotations": outputs(&out, &err)}));
+        let container = t.container(&bundle);
+        container.launch();
+        container.force_delete();
+        let lines = "prestart\ncreateRuntime\ncreateContainer\nstartContainer\npipe\npoststart\npoststop\n";
+        assert_eq!(read(&out), lines);
+        assert_eq!(read(&err), "aside\nstartContainer again\n");
+        // Once more, behind what is there; one file for both, and the error has the output of what runs inside all the same.
+        bundle.set(json!({"hooks": {"createContainer": [script("echo a; echo b >&2; echo c; exit 3")]},
+            "annotations": outputs(&out, &out)}));
+        let message = t.refused(&bundle);
+        assert!(message.ends_with("exited with status 3, output: \"a\\nb\\nc\""), "{message}");
+        let text = read(&out);
+        assert_eq!(text.strip_prefix(lines), Some("prestart\ncreateRuntime\na\nb\nc\npoststop\n"), "{text}");
+    }
+}
+
+fn a_file_for_output_that_cannot_be_opened_is_an_error(t: &T) {
+    let link = t.path("link");
+    std::os::unix::fs::symlink(t.path("elsewhere"), &link).unwrap();
+    for kind in ["createRuntime", "createContainer", "startContainer"] {
+        let mut bundle = t.bundle();
+        bundle.set(json!({"hooks": {kind: [script("echo x")]}, "annotations": outputs(&link, &link)}));
+        let message = t.refused(&bundle);
+        assert!(message.contains("annotation run.oci.hooks.stdout: open"), "{message}");
+        bundle.set(json!({"annotations": {"run.oci.hooks.stdout": "relative"}}));
+        let message = t.refused(&bundle);
+        let words = "config.json /annotations/run.oci.hooks.stdout: \"relative\" is no absolute path";
+        assert!(message.contains(words), "{message}");
+    }
+    assert!(!t.path("elsewhere").exists());
 }

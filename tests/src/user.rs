@@ -1,6 +1,6 @@
 //! config.md, "User".
 
-use crate::harness::{T, Test};
+use crate::harness::{Need, T, Test};
 use crate::test;
 use serde_json::json;
 
@@ -14,7 +14,11 @@ pub const TESTS: &[Test] = &[
     test!(an_exec_has_the_configs_user),
     test!(an_exec_may_be_another_user),
     test!(an_exec_may_have_more_groups),
+    test!(groups_of_the_caller_are_kept_where_an_annotation_says_so).needs(KEEPS),
+    test!(groups_of_the_caller_are_kept_in_a_user_namespace).needs(KEEPS),
 ];
+
+const KEEPS: &[Need] = &[Need::Ours("the annotation is crun's"), Need::File("/usr/bin/setpriv")];
 
 fn ids_are_the_configs(t: &T) {
     let bundle = t.bundle().with(json!({"process": {"user": {"uid": 1234, "gid": 5678}}}));
@@ -90,4 +94,48 @@ fn an_exec_may_have_more_groups(t: &T) {
     let out = container.exec_with(&flags, &["sh", "-c", "grep ^Groups /proc/self/status"]).run().ok();
     assert_eq!(out.stdout.split_whitespace().collect::<Vec<_>>(), ["Groups:", "100", "65534"]);
     container.force_delete();
+}
+
+/// A caller in these groups.
+const CALLER: &[&str] = &["/usr/bin/setpriv", "--groups=1234,5678", "--"];
+const GROUPS: &str = "grep Groups /proc/self/status";
+
+fn groups_of_the_caller_are_kept_where_an_annotation_says_so(t: &T) {
+    let user = json!({"uid": 1000, "gid": 1000, "additionalGids": [20]});
+    for (value, groups) in
+        [("1", "Groups:\t1234 5678 \n"), ("", "Groups:\t1234 5678 \n"), ("0", "Groups:\t20 \n")]
+    {
+        let annotations = json!({"run.oci.keep_original_groups": value});
+        let bundle = t.bundle().with(json!({"process": {"user": user}, "annotations": annotations}));
+        let container = t.container(&bundle.script(&format!("{GROUPS}; sleep 1000")));
+        container.make(&["create"]).through(CALLER).run().ok();
+        container.start().ok();
+        let exec = container.exec_with(&[], &["sh", "-c", GROUPS]).through(CALLER).run().ok();
+        assert_eq!(exec.stdout, groups, "{value:?}");
+        let pid = container.pid();
+        assert_eq!(
+            std::fs::read_to_string(format!("/proc/{pid}/status"))
+                .unwrap()
+                .lines()
+                .find(|line| line.starts_with("Groups")),
+            Some(groups.trim_end_matches('\n'))
+        );
+        container.force_delete();
+    }
+}
+
+fn groups_of_the_caller_are_kept_in_a_user_namespace(t: &T) {
+    // As podman's --group-add keep-groups: what they may reach, they may reach inside.
+    let dir = t.make_dir("shared");
+    std::fs::write(dir.join("file"), "reached\n").unwrap();
+    std::os::unix::fs::chown(&dir, Some(0), Some(5678)).unwrap();
+    std::fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o750)).unwrap();
+    for (value, found) in [("1", "reached\n"), ("0", "")] {
+        let mut bundle = t.bundle();
+        bundle.user_namespace();
+        bundle.mount(json!({"destination": "/shared", "type": "bind", "source": dir, "options": ["bind"]}));
+        bundle.set(json!({"annotations": {"run.oci.keep_original_groups": value}}));
+        let container = t.container(&bundle.script("cat /shared/file 2>/dev/null || true"));
+        assert_eq!(container.make(&["run"]).through(CALLER).run().ok().stdout, found);
+    }
 }

@@ -163,23 +163,32 @@ impl Init {
         self.conversation.wait_for_descriptors(Barrier::TreeWanted, |tree| *place = tree.into_raw())
     }
 
-    /// Closes what only the steps behind it needed: until its start, the container's process holds nothing of the host's.
-    fn let_go(&mut self, listener: &Borrowed) {
+    /// Closes what only the steps behind it needed: until its start, the container's process holds nothing of the host's but files that
+    /// are named for its hooks' output.
+    fn let_go(&mut self, listener: &Borrowed, program: &Program) {
         self.mask = None;
         self.null = None;
         self.parents = Parents::default();
-        let slots = self.fds.iter_mut().filter(|fd| **fd != listener.0).map(|fd| core::mem::replace(fd, -1));
-        for fd in slots {
-            drop(Fd::from_raw(fd));
+        let late = |slot: usize| {
+            let is = |named: Option<Slot>| named.is_some_and(|named| usize::from(named.0) == slot);
+            program.steps.iter().any(|step| match step {
+                Step::RunHooks(hooks) => is(hooks.stdout) || is(hooks.stderr),
+                _ => false,
+            })
+        };
+        for (slot, fd) in self.fds.iter_mut().enumerate() {
+            if *fd != listener.0 && !late(slot) {
+                drop(Fd::from_raw(core::mem::replace(fd, -1)));
+            }
         }
     }
 
     /// Closes the creator's socket and takes the connection of the first starter that says so. A connection without a word
     /// was no start; a starter that dies between its two words has made this container one that nobody can start.
-    pub(crate) fn await_start(&mut self, listener: Slot) -> Outcome {
+    pub(crate) fn await_start(&mut self, listener: Slot, program: &Program) -> Outcome {
         let listener = self.slot(listener)?;
         self.conversation = Conversation(None);
-        self.let_go(&listener);
+        self.let_go(&listener, program);
         let mask = ENDING.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
         // Its creator has gone, and nobody would hear why: where it cannot wait for both, it waits for its start alone.
         let signals = process::signalfd(mask).ok();

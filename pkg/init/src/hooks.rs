@@ -2,9 +2,8 @@
 
 use crate::{At, Failure, Init, Outcome, program};
 use alloc::{format, string::String, vec::Vec};
-use cofferdam_step::{Attempt, Hook, Hooks, Program};
-use cofferdam_sys::process::{self, Ready};
-use cofferdam_sys::{Errno, Fd, Strings, fs, net, proc::Proc, root::Root};
+use cofferdam_step::{Attempt, Hook, Hooks, Program, Slot};
+use cofferdam_sys::{AsFd, Borrowed, Errno, Fd, Strings, fs, net, proc::Proc, process, root::Root};
 
 /// How much of a hook's output is kept: the last of it.
 const OUTPUT: usize = 4096;
@@ -16,12 +15,22 @@ struct Run<'a> {
     env: Strings,
     /// The rootfs, for hooks in front of the pivot.
     directory: Option<&'a Root>,
+    /// Files for its stdout and stderr.
+    files: [Option<Borrowed>; 2],
 }
 
-/// The hook's ends of what connects it with init: the state comes in on its stdin, its stdout and stderr go out.
+/// The hook's ends of what connects it with init: the state comes in on its stdin, its stdout and stderr go out, by one pipe unless they
+/// go into different files. The files themselves stay with init: a startContainer hook is the container's own program.
 struct Ends {
     stdin: Fd,
-    output: Fd,
+    stdout: Fd,
+    stderr: Option<Fd>,
+}
+
+/// What init reads of the hook.
+struct Stream {
+    from: Fd,
+    file: Option<Borrowed>,
 }
 
 impl Init {
@@ -29,6 +38,8 @@ impl Init {
     pub(crate) fn run_hooks(&mut self, hooks: &Hooks, program: &Program) -> Outcome {
         let state = format!("{}{}{}", hooks.state_head, process::getpid(), hooks.state_tail);
         let inside = hooks.kind == "startContainer";
+        let file = |slot: Option<Slot>| slot.map(|slot| self.slot(slot)).transpose();
+        let files = [file(hooks.stdout)?, file(hooks.stderr)?];
         for (index, hook) in hooks.hooks.iter().enumerate() {
             // As with runc, a startContainer hook without an environment has that of the program.
             let env = match hook.env.is_empty() && inside {
@@ -40,7 +51,7 @@ impl Init {
             let (args, env) = (args.at(Attempt::Execve)?, Strings::new(&env).at(Attempt::Execve)?);
             let directory = if inside { None } else { self.root.as_ref() };
             let mut output = Vec::new();
-            let ended = Run { hook, args, env, directory }.run(&state, &mut output);
+            let ended = Run { hook, args, env, directory, files }.run(&state, &mut output);
             if let Err(failure) = ended {
                 self.hook_output = output;
                 // Index in the low half, wait status in the high one.
@@ -54,8 +65,16 @@ impl Init {
 impl Run<'_> {
     fn run(&self, state: &str, output: &mut Vec<u8>) -> Outcome {
         let (ours, stdin) = net::socketpair().at(Attempt::Socket)?;
-        let (from, to) = fs::pipe().at(Attempt::Socket)?;
-        let ends = Ends { stdin, output: to };
+        let [file, other] = self.files;
+        let (from, stdout) = fs::pipe().at(Attempt::Socket)?;
+        let mut streams = alloc::vec![Stream { from, file }];
+        let mut stderr = None;
+        if file.map(|file| file.number()) != other.map(|file| file.number()) {
+            let (from, to) = fs::pipe().at(Attempt::Socket)?;
+            streams.push(Stream { from, file: other });
+            stderr = Some(to);
+        }
+        let ends = Ends { stdin, stdout, stderr };
         match process::fork(0, false).at(Attempt::Fork)? {
             process::Forked::Child => {
                 let errno = self.become_hook(&ends);
@@ -68,7 +87,7 @@ impl Run<'_> {
                 // A hook need not read its stdin: a closed socket is no failure, and init ignores no SIGPIPE but has it blocked.
                 let _ = net::send(&ours, state.as_bytes());
                 let _ = net::shut_down_writing(&ours);
-                self.watch(pid, &from, output)?;
+                self.watch(pid, streams, output)?;
                 judge(pid, &ours)
             }
         }
@@ -78,8 +97,8 @@ impl Run<'_> {
     fn become_hook(&self, ends: &Ends) -> Errno {
         let prepare = || {
             fs::dup_onto(&ends.stdin, 0)?;
-            fs::dup_onto(&ends.output, 1)?;
-            fs::dup_onto(&ends.output, 2)?;
+            fs::dup_onto(&ends.stdout, 1)?;
+            fs::dup_onto(ends.stderr.as_ref().unwrap_or(&ends.stdout), 2)?;
             if let Some(directory) = self.directory {
                 fs::fchdir(directory)?;
             }
@@ -97,7 +116,7 @@ impl Run<'_> {
 
     /// Keeps the hook's output until it has ended, which may take no longer than its timeout. A grandchild that holds the
     /// output open does not matter.
-    fn watch(&self, pid: i32, from: &Fd, output: &mut Vec<u8>) -> Outcome {
+    fn watch(&self, pid: i32, mut streams: Vec<Stream>, output: &mut Vec<u8>) -> Outcome {
         let pidfd = process::pidfd_open(pid).at(Attempt::HookTimeout)?;
         let limit = self.hook.timeout.map(|seconds| i64::from(seconds) * 1000);
         let deadline = match limit {
@@ -105,20 +124,24 @@ impl Run<'_> {
             None => None,
         };
         let mut ended = false;
-        let mut open = true;
-        while open {
+        while !streams.is_empty() {
             let left = match deadline {
                 _ if ended => 0,
                 Some(deadline) => (deadline - process::monotonic().at(Attempt::HookTimeout)?).max(0),
                 None => -1,
             };
-            match process::poll_two(from, &pidfd, left).at(Attempt::HookTimeout)? {
-                Some(Ready::First) => open = keep(from, output)?,
-                // What it wrote last may be in the pipe still.
-                Some(Ready::Second) if !ended => ended = true,
-                Some(Ready::Second) => break,
-                None if ended => break,
-                None => return end(pid, &pidfd),
+            let mut fds: Vec<_> = streams.iter().map(|stream| stream.from.number()).collect();
+            fds.push(pidfd.number());
+            match process::poll_any(&fds, left).at(Attempt::HookTimeout)? {
+                Some(ready) if ready < streams.len() => {
+                    if !keep(&streams[ready], output)? {
+                        streams.remove(ready);
+                    }
+                }
+                // What it wrote last may be in the pipes still.
+                Some(_) if !ended => ended = true,
+                _ if ended => break,
+                _ => return end(pid, &pidfd),
             }
         }
         if !ended && let Some(deadline) = deadline {
@@ -132,10 +155,14 @@ impl Run<'_> {
 }
 
 /// Takes one portion of output; false at its end.
-fn keep(from: &Fd, output: &mut Vec<u8>) -> Outcome<bool> {
+fn keep(stream: &Stream, output: &mut Vec<u8>) -> Outcome<bool> {
     let mut chunk = [0u8; 1024];
-    let length = fs::read(from, &mut chunk).at(Attempt::Read)?;
+    let length = fs::read(&stream.from, &mut chunk).at(Attempt::Read)?;
     output.extend_from_slice(&chunk[..length]);
+    if let Some(file) = &stream.file {
+        // A full disk is no failure of the hook.
+        let _ = fs::write_all(file, &chunk[..length]);
+    }
     if output.len() > OUTPUT {
         output.drain(..output.len() - OUTPUT);
     }

@@ -154,7 +154,7 @@ impl Init {
             Step::Await(Barrier::TreesOpened) => self.wait_for_trees(program),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),
             Step::AwaitTree { slot } => self.wait_for_tree(*slot),
-            Step::AwaitStart { listener } => self.await_start(*listener),
+            Step::AwaitStart { listener } => self.await_start(*listener, program),
             Step::NewSession => cofferdam_sys::process::setsid().at(Attempt::Setsid),
             Step::BringUpLoopback => cofferdam_sys::net::bring_up_loopback().at(Attempt::Ioctl),
             Step::SetHostname { name } => namespaces::set_hostname(name),

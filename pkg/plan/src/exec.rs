@@ -22,7 +22,7 @@ pub struct ExecTarget {
     pub uid_mappings: Vec<IdMapping>,
     /// The same for groups.
     pub gid_mappings: Vec<IdMapping>,
-    /// The user namespace's setgroups is `deny`.
+    /// The user namespace's setgroups is `deny`, or an annotation keeps the groups of whoever calls.
     pub deny_setgroups: bool,
     /// Its seccomp filter.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,12 +42,13 @@ impl ExecTarget {
     pub fn of(spec: &Spec, host: &Host, options: &Options, plan: &Plan) -> Result<ExecTarget, Refused> {
         let wanted = namespaces::Wanted::of(spec)?;
         let ids = Ids::of(spec, host, options, &wanted)?;
+        let deny_setgroups = !ids.sets_groups();
         Ok(ExecTarget {
             id: options.id.clone(),
             namespaces: Namespace::ALL.into_iter().filter(|kind| wanted.has(*kind)).collect(),
             uid_mappings: ids.uid,
             gid_mappings: ids.gid,
-            deny_setgroups: ids.deny_setgroups || ids.setgroups_denied,
+            deny_setgroups,
             seccomp: Filter::of(spec, plan),
             personality: spec.linux.personality.as_ref().map(|personality| personality.domain.clone()),
             no_new_keyring: options.no_new_keyring,
@@ -98,6 +99,7 @@ fn compile_inner(
         gid: container.gid_mappings.clone(),
         deny_setgroups: container.deny_setgroups,
         setgroups_denied: false,
+        keep_groups: false,
         user_namespace,
         joined: None,
     };

@@ -1,10 +1,11 @@
 //! `/hooks`: which side runs which, and the state that each reads.
 
+use crate::annotations::{HOOKS_STDERR, HOOKS_STDOUT};
 use crate::draft::Draft;
-use crate::{HostStep, Options};
+use crate::{HostStep, Options, SlotSource};
 use cofferdam_spec::{Hook, OCI_VERSION, Spec};
 use cofferdam_step as step;
-use cofferdam_step::{Barrier, Step};
+use cofferdam_step::{Barrier, Slot, Step};
 use serde_json::Value;
 
 /// prestart and createRuntime: init stands at a barrier, in front of the pivot, while the host side runs them.
@@ -40,7 +41,15 @@ fn run(draft: &mut Draft, spec: &Spec, options: &Options, kind: &str, status: &s
     draft.need_cgroup();
     let (state_head, state_tail) = state(spec, options, status);
     let hooks = hooks.iter().map(hook).collect();
-    draft.step(Step::RunHooks(step::Hooks { kind: kind.to_owned(), hooks, state_head, state_tail }));
+    let path = |key: &str| spec.annotations.get(key);
+    let mut file = |key: &str| -> Option<Slot> {
+        let path = path(key)?.clone();
+        Some(draft.slot(SlotSource::HookOutput { annotation: key.to_owned(), path }))
+    };
+    let stdout = file(HOOKS_STDOUT);
+    let stderr = if path(HOOKS_STDOUT) == path(HOOKS_STDERR) { stdout } else { file(HOOKS_STDERR) };
+    let kind = kind.to_owned();
+    draft.step(Step::RunHooks(step::Hooks { kind, hooks, state_head, state_tail, stdout, stderr }));
 }
 
 fn hook(hook: &Hook) -> step::Hook {

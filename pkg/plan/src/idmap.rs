@@ -1,5 +1,6 @@
 //! User namespaces: `/linux/uidMappings`, `/linux/gidMappings`, and the mappings of single mounts.
 
+use crate::annotations;
 use crate::namespaces::Wanted;
 use crate::{Host, IdMap, Options};
 use cofferdam_spec::{IdMapping, Mount, Process, Refused, Spec};
@@ -15,6 +16,8 @@ pub(crate) struct Ids {
     pub deny_setgroups: bool,
     /// setgroups is denied to whatever runs here: the groups stay as they are.
     pub setgroups_denied: bool,
+    /// An annotation wants them to stay.
+    pub keep_groups: bool,
     /// The container has a user namespace.
     pub user_namespace: bool,
     /// The path of a user namespace that is joined.
@@ -31,16 +34,22 @@ impl Ids {
             gid: spec.linux.gid_mappings.clone(),
             deny_setgroups: host.euid != 0 && maps_one(&spec.linux.gid_mappings, host.egid),
             setgroups_denied: host.setgroups_denied,
+            keep_groups: annotations::keeps_groups(spec),
             user_namespace: wanted.has(Namespace::User),
             joined,
         };
         if let Some(process) = &spec.process {
             ids.check_user(process)?;
         }
-        if options.rootless && ids.deny_setgroups {
+        if options.rootless && ids.deny_setgroups && !ids.keep_groups {
             return ids.without_groups(spec);
         }
         Ok(ids)
+    }
+
+    /// Whether supplementary groups can be set, and shall be.
+    pub fn sets_groups(&self) -> bool {
+        !self.deny_setgroups && !self.setgroups_denied && !self.keep_groups
     }
 
     /// Whether a uid of the container means a user of the host. A namespace that is joined by its path without mappings beside it
@@ -76,7 +85,7 @@ impl Ids {
             return refuse("/process/user/gid", "gid", process.user.gid);
         }
         for (i, gid) in process.user.additional_gids.iter().enumerate() {
-            if !self.maps_gid(*gid) {
+            if !self.maps_gid(*gid) && !self.keep_groups {
                 return refuse(&format!("/process/user/additionalGids/{i}"), "gid", *gid);
             }
         }

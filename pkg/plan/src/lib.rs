@@ -16,6 +16,7 @@
 //! `order.rs` is that order; each other module decides one subject of config.json.
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod cgroup;
 mod devices;
 mod draft;
@@ -35,6 +36,7 @@ mod process;
 mod seccomp;
 mod sysctl;
 
+pub use annotations::{HOOKS_STDERR, HOOKS_STDOUT, PIDFD_RECEIVER};
 pub use cofferdam_cgroup::Driver;
 pub use cofferdam_host::{Host, Needs};
 pub use cofferdam_spec::{Refused, Spec};
@@ -126,6 +128,13 @@ pub enum SlotSource {
         /// The container has a user namespace, and no mount namespace for [`HostStep::OpenTrees`] yet: the tree is taken from a copy of
         /// the host's mounts that belongs to another user namespace, which locks the flags just as well.
         locked: bool,
+    },
+    /// A file that hooks' output is appended to, as an annotation says.
+    HookOutput {
+        /// The annotation.
+        annotation: String,
+        /// What it says.
+        path: String,
     },
     /// A user namespace with these mappings, for a mount that init idmaps.
     UserNamespace(IdMap),

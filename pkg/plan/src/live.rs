@@ -36,6 +36,7 @@ pub fn compile_mounts(mounts: &[Mount], container: &ExecTarget, host: &Host) -> 
         gid: container.gid_mappings.clone(),
         deny_setgroups: container.deny_setgroups,
         setgroups_denied: false,
+        keep_groups: false,
         user_namespace: container.namespaces.contains(Namespace::User),
         joined: None,
     };

@@ -13,6 +13,7 @@ mod options;
 
 pub(crate) use options::{Parsed, read_only};
 
+use crate::annotations;
 use crate::draft::Draft;
 use crate::idmap::{self, Ids};
 use crate::namespaces::Wanted;
@@ -276,7 +277,8 @@ impl Context<'_> {
         let inherit_mode = entry.fstype == "tmpfs" && !parsed.data.iter().any(|option| option.key == "mode");
         let mut options = parsed.data;
         if let Some(label) = self.label().filter(|_| !kernel_view && entry.fstype != "mqueue") {
-            options.push(FsOption { key: "context".to_owned(), value: Some(label) });
+            let key = annotations::context_type(self.spec).to_owned();
+            options.push(FsOption { key, value: Some(label) });
         }
         Mount {
             source: Source::New {

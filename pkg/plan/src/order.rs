@@ -6,7 +6,9 @@ use crate::mounts::Context;
 use crate::namespaces::Wanted;
 use crate::paths::absolute;
 use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
-use crate::{cgroup, devices, hooks, limits, mounts, namespaces, netdevices, process, seccomp, sysctl};
+use crate::{
+    annotations, cgroup, devices, hooks, limits, mounts, namespaces, netdevices, process, seccomp, sysctl,
+};
 use cofferdam_spec::{Process, clean};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 
@@ -17,6 +19,7 @@ use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refused> {
     let mut draft = Draft::default();
     draft.warnings = spec.check()?;
+    annotations::check(spec)?;
     let none = Process { cwd: "/".to_owned(), ..Process::default() };
     let process = match &spec.process {
         Some(process) => process,
@@ -33,7 +36,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let mut wanted = Wanted::of(spec)?;
     wanted.clone_last(spec, host);
     let ids = Ids::of(spec, host, options, &wanted)?;
-    if ids.setgroups_denied && !process.user.additional_gids.is_empty() {
+    if host.setgroups_denied && !ids.keep_groups && !process.user.additional_gids.is_empty() {
         let text = "config.json /process/user/additionalGids: this user namespace denies setgroups, so they stay as they are";
         draft.warnings.push(text.to_owned());
     }

@@ -154,6 +154,7 @@ impl Display for SlotSource {
                 }
                 Ok(())
             }
+            SlotSource::HookOutput { path, .. } => write!(f, "{path} for hooks' output"),
             SlotSource::UserNamespace(idmap) => write!(f, "user namespace of {idmap}"),
             SlotSource::ConsoleSocket => f.write_str("console socket"),
             SlotSource::StartListener => f.write_str("start listener"),

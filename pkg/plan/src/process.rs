@@ -86,7 +86,7 @@ pub(crate) fn become_user(draft: &mut Draft, process: &Process, ids: &Ids, umask
     draft.step(Step::SetUser {
         uid: user.uid,
         gid: user.gid,
-        additional_gids: (!ids.deny_setgroups && !ids.setgroups_denied).then(|| user.additional_gids.clone()),
+        additional_gids: ids.sets_groups().then(|| user.additional_gids.clone()),
         umask,
     });
     draft.step(Step::ChangeDirectory { path: process.cwd.clone(), create: false });

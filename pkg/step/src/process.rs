@@ -1,5 +1,6 @@
 //! The parameters of steps that shape the process.
 
+use crate::Slot;
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,12 @@ pub struct Hooks {
     pub state_head: String,
     /// … and from behind them.
     pub state_tail: String,
+    /// A file that what the hooks write to stdout is appended to.
+    #[serde(default)]
+    pub stdout: Option<Slot>,
+    /// The same for stderr; with the same slot, both keep their order.
+    #[serde(default)]
+    pub stderr: Option<Slot>,
 }
 
 /// One hook.

@@ -328,18 +328,32 @@ pub enum Ready {
 pub fn poll_two(first: &impl AsFd, second: &impl AsFd, timeout: i64) -> Result<Option<Ready>> {
     let entry = |fd: Raw| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut polls = [entry(first.number()), entry(second.number())];
+    poll(&mut polls, timeout)?;
+    Ok(match polls {
+        [first, _] if first.revents != 0 => Some(Ready::First),
+        [_, second] if second.revents != 0 => Some(Ready::Second),
+        _ => None,
+    })
+}
+
+/// The same with as many descriptors as there are: the first that is ready, by its index.
+pub fn poll_any(fds: &[Raw], timeout: i64) -> Result<Option<usize>> {
+    let mut polls: alloc_crate::vec::Vec<_> =
+        fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+    poll(&mut polls, timeout)?;
+    Ok(polls.iter().position(|poll| poll.revents != 0))
+}
+
+fn poll(polls: &mut [libc::pollfd], timeout: i64) -> Result<()> {
     let mut limit =
         libc::timespec { tv_sec: timeout.max(0) / 1000, tv_nsec: (timeout.max(0) % 1000) * 1_000_000 };
     let limit = if timeout < 0 { core::ptr::null_mut() } else { &raw mut limit };
     loop {
-        // SAFETY: the kernel reads and writes the two pollfds and, if there is one, the timespec, in which it leaves what
-        // remains; no mask.
-        match unsafe { syscall!(libc::SYS_ppoll, polls.as_mut_ptr(), 2, limit, 0, 0) } {
+        // SAFETY: the kernel reads and writes as many pollfds as the slice has and, if there is one, the timespec, in which it
+        // leaves what remains; no mask.
+        match unsafe { syscall!(libc::SYS_ppoll, polls.as_mut_ptr(), polls.len(), limit, 0, 0) } {
             Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-            Ok(0) => return Ok(None),
-            Ok(_) if polls[0].revents != 0 => return Ok(Some(Ready::First)),
-            Ok(_) => return Ok(Some(Ready::Second)),
+            other => return other.map(drop),
         }
     }
 }

@@ -63,7 +63,7 @@ pub(crate) fn restore(
         Err(error) => {
             restoration.turn_back();
             let state = hook_state(&restoration.saved, Status::Stopped, 0);
-            hooks::run_all("poststop", &spec.hooks.poststop, &state);
+            hooks::run_all("poststop", &spec.hooks.poststop, &state, &spec.annotations);
             drop(restoration);
             if let Err(left) = home.remove() {
                 tracing::warn!("{left}");
@@ -209,8 +209,8 @@ impl Restoration<'_> {
         match notice.script.as_str() {
             "setup-namespaces" => {
                 let state = hook_state(&self.saved, Status::Creating, notice.pid);
-                hooks::run("prestart", &self.spec.hooks.prestart, &state)?;
-                hooks::run("createRuntime", &self.spec.hooks.create_runtime, &state)
+                hooks::run("prestart", &self.spec.hooks.prestart, &state, &self.spec.annotations)?;
+                hooks::run("createRuntime", &self.spec.hooks.create_runtime, &state, &self.spec.annotations)
             }
             "post-restore" => self.commit(notice.pid, stdio, settings),
             "orphan-pts-master" => self.pass_terminal(notice.fd),

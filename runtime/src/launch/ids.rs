@@ -55,7 +55,7 @@ fn by_tool(name: &str, pid: i32, map: &[IdMapping]) -> Result<(), Error> {
     );
     let path = path.to_string_lossy().into_owned();
     let tool = Hook { path, args, env: Vec::new(), timeout: Some(TOOL_TIME) };
-    hooks::run_one(&tool, b"").map_err(|(failure, output)| {
+    hooks::run_one(&tool, b"", &hooks::Output::default()).map_err(|(failure, output)| {
         let said = output.split_whitespace().collect::<Vec<_>>().join(" ");
         let colon = if said.is_empty() { "" } else { ": " };
         Error::Unsupported(format!("{} {failure}{colon}{said}", tool.path))

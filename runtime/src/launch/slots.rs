@@ -4,6 +4,7 @@ use super::aside::aside;
 use super::ids;
 use super::road::{self, Departure, Traveller};
 use crate::error::Error;
+use crate::hooks;
 use cofferdam_plan::{IdMap, SlotSource};
 use cofferdam_step::{Barrier, Namespace, Program, Propagation, Step};
 use cofferdam_sys::mount::{self, MountAttr, attr};
@@ -107,6 +108,7 @@ fn open_one(source: &SlotSource, given: &Given) -> Result<Fd, Error> {
             let which = Which { path, recursive: *recursive, of_link: *of_link };
             tree(which, *propagation, idmap.as_ref(), *idmap_recursive)
         }
+        SlotSource::HookOutput { annotation, path } => hooks::open_output(annotation, path).map(Fd::from),
         SlotSource::UserNamespace(map) => user_namespace(map),
         SlotSource::ConsoleSocket => copy(given.console, "the console socket"),
         SlotSource::StartListener => copy(given.listener, "the socket for start"),
