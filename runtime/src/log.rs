@@ -7,11 +7,14 @@
 use crate::error::Error;
 use crate::state::rfc3339;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt::{Debug, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -29,11 +32,67 @@ pub enum Format {
     Json,
 }
 
+/// Where a log is to go, as `--log` says: crun's forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To the end of a file: `PATH` or `file:PATH`.
+    File(PathBuf),
+    /// `journald:NAME`
+    Journald(String),
+    /// `syslog:NAME`
+    Syslog(String),
+}
+
+impl Destination {
+    /// What the word says.
+    pub fn of(word: &OsStr) -> Destination {
+        let named =
+            |prefix: &str| word.to_str().and_then(|word| word.strip_prefix(prefix)).map(str::to_owned);
+        if let Some(name) = named("journald:") {
+            return Destination::Journald(name);
+        }
+        if let Some(name) = named("syslog:") {
+            return Destination::Syslog(name);
+        }
+        let path = word.as_bytes();
+        Destination::File(OsStr::from_bytes(path.strip_prefix(b"file:").unwrap_or(path)).into())
+    }
+}
+
+/// The socket of systemd's journal (its "native journal protocol").
+const JOURNAL: &str = "/run/systemd/journal/socket";
+/// The socket of syslog(3).
+const SYSLOG: &str = "/dev/log";
+
 /// Where lines go.
 #[derive(Debug)]
 enum Sink {
     Stderr,
     File(File),
+    /// A datagram for each event: the socket, and who we are said to be.
+    Journald(UnixDatagram, String),
+    Syslog(UnixDatagram, String),
+}
+
+impl Sink {
+    fn open(to: &Destination) -> Result<Sink, Error> {
+        let socket = |path: &str| {
+            let socket = UnixDatagram::unbound().and_then(|socket| socket.connect(path).map(|()| socket));
+            socket.map_err(|error| Error::io("open the log's socket", path, error))
+        };
+        match to {
+            Destination::File(path) => OpenOptions::new()
+                .append(true)
+                .create(true)
+                .mode(0o644)
+                .custom_flags(nix::libc::O_SYNC | nix::libc::O_CLOEXEC | nix::libc::O_NOCTTY)
+                .open(path)
+                .map(Sink::File)
+                .map_err(|error| Error::io("open log file", path, error)),
+            Destination::Journald(name) => Ok(Sink::Journald(socket(JOURNAL)?, name.clone())),
+            Destination::Syslog(name) => Ok(Sink::Syslog(socket(SYSLOG)?, name.clone())),
+        }
+    }
 }
 
 /// The log of this process.
@@ -58,20 +117,10 @@ struct Span {
 static LOG: OnceLock<Log> = OnceLock::new();
 
 impl Log {
-    /// A log onto stderr, or to the end of a file, which is made (0644) when it is not there. Lines of `level` and
-    /// above are written.
-    pub fn open(file: Option<&Path>, format: Format, level: Level) -> Result<Log, Error> {
-        let sink = match file {
-            None => Sink::Stderr,
-            Some(path) => OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .custom_flags(nix::libc::O_SYNC | nix::libc::O_CLOEXEC | nix::libc::O_NOCTTY)
-                .open(path)
-                .map(Sink::File)
-                .map_err(|error| Error::io("open log file", path, error))?,
-        };
+    /// A log onto stderr, or to where it is to go; a file is made (0644) when it is not there. Lines of `level` and above are
+    /// written.
+    pub fn open(to: Option<&Destination>, format: Format, level: Level) -> Result<Log, Error> {
+        let sink = to.map_or(Ok(Sink::Stderr), Sink::open)?;
         Ok(Log { sink, format, level, spans: Mutex::default(), next: AtomicU64::new(1) })
     }
 
@@ -98,11 +147,17 @@ impl Log {
     }
 
     fn write(&self, level: Level, message: &str, fields: &Fields) {
-        let line = self.line(level, message, fields);
+        let line = || self.line(level, message, fields);
         // Nobody is left to tell when the log cannot be written.
         let _ = match &self.sink {
-            Sink::Stderr => io::stderr().lock().write_all(line.as_bytes()),
-            Sink::File(file) => (&*file).write_all(line.as_bytes()),
+            Sink::Stderr => io::stderr().lock().write_all(line().as_bytes()),
+            Sink::File(file) => (&*file).write_all(line().as_bytes()),
+            Sink::Journald(socket, name) => {
+                socket.send(&journal_entry(level, message, name, fields)).map(drop)
+            }
+            Sink::Syslog(socket, name) => {
+                socket.send(syslog_line(level, message, name, fields).as_bytes()).map(drop)
+            }
         };
     }
 }
@@ -112,7 +167,7 @@ impl Log {
 pub fn fatal(message: &str) {
     let stderr = io::stderr();
     let said = match LOG.get() {
-        Some(log @ Log { sink: Sink::File(_), .. }) => {
+        Some(log @ Log { sink: Sink::File(_) | Sink::Journald(..) | Sink::Syslog(..), .. }) => {
             log.write(Level::ERROR, message, &Fields::default());
             writeln!(stderr.lock(), "{message}")
         }
@@ -182,8 +237,57 @@ fn json_line(level: Level, message: &str, time: &str, fields: &Fields) -> String
     serde_json::to_string(&map).unwrap_or_default()
 }
 
+/// syslog(3)'s severities.
+const fn severity(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+/// An event as the journal takes it: fields, one a line; a value of several lines with its length in front. `ID` is what crun calls the
+/// name that `--log` gives.
+fn journal_entry(level: Level, message: &str, name: &str, fields: &Fields) -> Vec<u8> {
+    let mut entry = format!("PRIORITY={}\n", severity(level)).into_bytes();
+    let mut add = |key: &str, value: &str| {
+        entry.extend_from_slice(key.as_bytes());
+        if value.contains('\n') {
+            entry.push(b'\n');
+            entry.extend_from_slice(&(value.len() as u64).to_le_bytes());
+        } else {
+            entry.push(b'=');
+        }
+        entry.extend_from_slice(value.as_bytes());
+        entry.push(b'\n');
+    };
+    add("SYSLOG_IDENTIFIER", "cofferdam");
+    add("ID", name);
+    add("MESSAGE", message);
+    for (key, value) in &fields.others {
+        let key: String = key
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' })
+            .collect();
+        add(&format!("COFFERDAM_{key}"), value);
+    }
+    entry
+}
+
+/// A line as syslog(3) sends it, of a daemon; who receives it adds the time.
+fn syslog_line(level: Level, message: &str, name: &str, fields: &Fields) -> String {
+    const DAEMON: u8 = 3 << 3;
+    let text = text_fields(level, message, fields);
+    format!("<{}>{name}[{}]: {text}", DAEMON | severity(level), std::process::id())
+}
+
 fn text_line(level: Level, message: &str, time: &str, fields: &Fields) -> String {
-    let mut line = format!("time={} level={}", quoted(time), level_name(level));
+    format!("time={} {}", quoted(time), text_fields(level, message, fields))
+}
+
+fn text_fields(level: Level, message: &str, fields: &Fields) -> String {
+    let mut line = format!("level={}", level_name(level));
     if !message.is_empty() {
         let _ = write!(line, " msg={}", quoted(message));
     }
@@ -349,7 +453,7 @@ mod tests {
     fn the_file_is_appended_to_line_by_line() {
         let path = std::env::temp_dir().join(format!("cofferdam-log-{}", std::process::id()));
         for message in ["one", "two"] {
-            let log = Log::open(Some(&path), Format::Json, Level::INFO).unwrap();
+            let log = Log::open(Some(&Destination::File(path.clone())), Format::Json, Level::INFO).unwrap();
             log.write(Level::ERROR, message, &Fields::default());
         }
         let content = std::fs::read_to_string(&path).unwrap();
@@ -365,7 +469,7 @@ mod tests {
     #[test]
     fn the_end_of_a_span_tells_how_long_it_took() {
         let path = std::env::temp_dir().join(format!("cofferdam-span-{}", std::process::id()));
-        let log = Log::open(Some(&path), Format::Json, Level::DEBUG).unwrap();
+        let log = Log::open(Some(&Destination::File(path.clone())), Format::Json, Level::DEBUG).unwrap();
         tracing::subscriber::with_default(Installed(Box::leak(Box::new(log))), || {
             let span = tracing::debug_span!("launch", container = "web");
             let entered = span.enter();
@@ -386,8 +490,37 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_has_cruns_forms() {
+        for (word, path) in [("/a", "/a"), ("file:/a", "/a"), ("file:a:b", "a:b"), ("journal:x", "journal:x")]
+        {
+            assert_eq!(Destination::of(word.as_ref()), Destination::File(path.into()), "{word}");
+        }
+        assert_eq!(Destination::of("journald:web".as_ref()), Destination::Journald("web".into()));
+        assert_eq!(Destination::of("syslog:web".as_ref()), Destination::Syslog("web".into()));
+    }
+
+    #[test]
+    fn the_journal_gets_fields() {
+        let fields = fields(&[("container", "web"), ("a.b", "c")]);
+        let entry = journal_entry(Level::WARN, "one\ntwo", "name", &fields);
+        let before =
+            b"PRIORITY=4\nSYSLOG_IDENTIFIER=cofferdam\nID=name\nMESSAGE\n\x07\0\0\0\0\0\0\0one\ntwo\n";
+        assert_eq!(entry, [&before[..], b"COFFERDAM_A_B=c\nCOFFERDAM_CONTAINER=web\n"].concat());
+        let entry = journal_entry(Level::ERROR, "bare", "n", &Fields::default());
+        assert_eq!(entry, b"PRIORITY=3\nSYSLOG_IDENTIFIER=cofferdam\nID=n\nMESSAGE=bare\n");
+    }
+
+    #[test]
+    fn syslog_gets_a_line() {
+        let line = syslog_line(Level::INFO, "it is\nso", "name", &fields(&[("container", "web")]));
+        let id = std::process::id();
+        assert_eq!(line, format!("<30>name[{id}]: level=info msg=\"it is\\nso\" container=web"));
+    }
+
+    #[test]
     fn a_log_that_cannot_be_opened_says_so() {
-        let error = Log::open(Some(Path::new("/nonexistent/x")), Format::Text, Level::INFO).unwrap_err();
+        let error = Log::open(Some(&Destination::File("/nonexistent/x".into())), Format::Text, Level::INFO)
+            .unwrap_err();
         assert_eq!(crate::error::message(&error), "open log file /nonexistent/x: no such file or directory");
     }
 }

@@ -19,6 +19,13 @@ pub const TESTS: &[Test] = &[
     test!(the_log_is_appended_to),
     test!(the_error_is_on_stderr_too),
     test!(the_log_as_text),
+    test!(the_log_goes_to_a_file_of_that_name).needs(CRUNS),
+    test!(the_log_goes_to_the_journal).needs(CRUNS),
+    test!(the_log_goes_to_syslog).needs(CRUNS),
+    test!(a_log_without_anybody_who_listens_is_an_error).needs(CRUNS),
+    test!(spec_writes_another_file).needs(CRUNS),
+    test!(a_pattern_means_all_containers_that_have_it).needs(CRUNS),
+    test!(a_pattern_that_is_none_is_an_error).needs(CRUNS),
     test!(a_single_dash_is_enough),
     test!(options_may_stand_behind_the_id),
     test!(a_wrong_flag_is_an_error),
@@ -36,6 +43,8 @@ pub const TESTS: &[Test] = &[
     test!(a_timeline_that_cannot_be_written_is_an_error).needs(&[Need::Ours("only cofferdam has timelines")]),
     test!(help_is_there),
 ];
+
+const CRUNS: &[Need] = &[Need::Ours("crun has it, and runc has not")];
 
 fn version_has_its_first_line(t: &T) {
     let out = t.call(&["--version"]).bare().run().ok();
@@ -396,4 +405,94 @@ fn a_timeline_that_cannot_be_written_is_an_error(t: &T) {
     let out = container.make(&["run", "--timeline", "/no/such/dir/file"]).run().fails();
     assert!(out.message().contains("create the timeline /no/such/dir/file"), "{}", out.message());
     t.nothing_is_left(&container);
+}
+
+/// What a socket at `place`, which the runtime alone sees, gets of a call that fails.
+fn logged(t: &T, name: &str, place: &str, log: &str) -> String {
+    let socket = std::os::unix::net::UnixDatagram::bind(t.path(name)).unwrap();
+    socket.set_read_timeout(Some(t.seconds(10))).unwrap();
+    let (dir, file) = place.rsplit_once('/').unwrap();
+    let script = format!(
+        "mount -t tmpfs none {0} && mkdir -p {dir} && touch {dir}/{file} && mount --bind {1} {place} && exec \"$@\"",
+        if place.starts_with("/run") { "/run" } else { dir },
+        t.path(name).display(),
+    );
+    let call = t.call(&["--log", log, "--root", t.state_dir().to_str().unwrap(), "state", "nobody"]).bare();
+    let out = call.through(&["unshare", "-m", "sh", "-c", &script, "sh"]).run().fails();
+    assert_eq!(out.stderr, "container \"nobody\" does not exist\n");
+    let mut bytes = [0; 4096];
+    let length = socket.recv(&mut bytes).expect("a datagram");
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
+fn the_log_goes_to_a_file_of_that_name(t: &T) {
+    let file = t.path("log");
+    let log = format!("file:{}", file.display());
+    t.call(&["--log", &log, "state", "nobody"]).bare().run().fails();
+    assert!(fs::read_to_string(file).unwrap().contains("does not exist"));
+}
+
+fn the_log_goes_to_the_journal(t: &T) {
+    let said = logged(t, "journal", "/run/systemd/journal/socket", "journald:web");
+    assert!(said.starts_with("PRIORITY=3\n") && said.contains("\nID=web\n"), "{said}");
+    assert!(said.contains("\nMESSAGE=container \"nobody\" does not exist\n"), "{said}");
+}
+
+fn the_log_goes_to_syslog(t: &T) {
+    let said = logged(t, "syslog", "/dev/log", "syslog:web");
+    assert!(said.starts_with("<27>web[") && said.ends_with("does not exist\""), "{said}");
+}
+
+fn a_log_without_anybody_who_listens_is_an_error(t: &T) {
+    let script = "mount -t tmpfs none /run && exec \"$@\"";
+    let call = t.call(&["--log", "journald:web", "list"]).bare();
+    let out = call.through(&["unshare", "-m", "sh", "-c", script, "sh"]).run().fails();
+    assert!(out.stderr.contains("/run/systemd/journal/socket: no such file or directory"), "{out:?}");
+}
+
+fn spec_writes_another_file(t: &T) {
+    let dir = t.make_dir("spec");
+    let file = dir.join("other.json");
+    t.call(&["spec", "--file", file.to_str().unwrap()]).bare().run().ok();
+    t.call(&["spec", "-b", dir.to_str().unwrap(), "-f", "third.json"]).bare().run().ok();
+    assert_eq!(fs::read(&file).unwrap(), fs::read(dir.join("third.json")).unwrap());
+    let again = t.call(&["spec", "--file", file.to_str().unwrap()]).bare().run().fails();
+    assert!(again.stderr.contains("other.json exists. Remove it first"), "{again:?}");
+    assert!(!dir.join("config.json").exists());
+}
+
+fn a_pattern_means_all_containers_that_have_it(t: &T) {
+    let bundle = t.bundle().args(&["sleep", "1000"]);
+    let ids: Vec<String> =
+        ["a-one", "a-two", "b-one"].iter().map(|name| format!("{}-{name}", t.id())).collect();
+    let containers: Vec<_> = ids
+        .iter()
+        .map(|id| {
+            let container = crate::harness::Container::new(t, &bundle, id.clone());
+            container.launch();
+            container
+        })
+        .collect();
+    let [one, two, other] = &containers[..] else { unreachable!("three") };
+    t.call(&["kill", "--regex", "a-(one|two)$", "KILL"]).run().ok();
+    one.await_stop();
+    two.await_stop();
+    assert_eq!(other.status(), "running");
+    // Those that are stopped already are passed over; that there is none at all is no error.
+    t.call(&["kill", "-r", "a-one$", "KILL"]).run().ok();
+    t.call(&["kill", "-r", "no-such", "KILL"]).run().ok();
+    // What fails does not keep the others.
+    let out = t.call(&["delete", "--regex", "."]).run().fails();
+    assert!(out.stderr.contains("is not stopped"), "{out:?}");
+    assert!(!one.exists() && !two.exists());
+    assert_eq!(other.status(), "running");
+    t.call(&["delete", "-f", "-r", "."]).run().ok();
+    assert!(!other.exists());
+}
+
+fn a_pattern_that_is_none_is_an_error(t: &T) {
+    for verb in ["kill", "delete"] {
+        let out = t.call(&[verb, "--regex", "("]).run().fails();
+        assert!(out.stderr.contains("--regex: \"(\": "), "{out:?}");
+    }
 }

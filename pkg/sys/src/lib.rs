@@ -42,6 +42,8 @@ pub mod hosted;
 #[cfg(feature = "std")]
 pub mod image;
 #[cfg(feature = "std")]
+pub mod pattern;
+#[cfg(feature = "std")]
 pub mod shim;
 #[cfg(feature = "std")]
 pub mod spawn;

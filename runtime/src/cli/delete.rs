@@ -1,7 +1,7 @@
 //! `cofferdam delete`
 
-use super::Context;
 use super::args::{ANY, Grammar, Words, switch};
+use super::{Context, each_match};
 use crate::error::Error;
 use crate::notify;
 
@@ -10,7 +10,14 @@ pub static GRAMMAR: Grammar = Grammar {
     summary: "delete what a container holds",
     arguments: "<container-id>",
     about: "",
-    flags: &[switch("force", "f", "kill the container if it runs; one that does not exist is no error")],
+    flags: &[
+        switch("force", "f", "kill the container if it runs; one that does not exist is no error"),
+        switch(
+            "regex",
+            "r",
+            "the id is an extended regular expression: all containers whose ids have a match",
+        ),
+    ],
     count: (1, 1),
     verbatim_after: ANY,
 };
@@ -18,6 +25,13 @@ pub static GRAMMAR: Grammar = Grammar {
 pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     let id = said.argument(0)?;
     let force = said.on("force");
+    if said.on("regex") {
+        return each_match(context, id, |container| delete(context, container.id(), force).map(drop));
+    }
+    delete(context, id, force)
+}
+
+fn delete(context: &Context, id: &str, force: bool) -> Result<i32, Error> {
     match context.store().load(id).and_then(|container| container.delete(force)) {
         Err(Error::NotFound { .. }) => {
             context.root.sweep(id)?;

@@ -1,7 +1,8 @@
 //! `cofferdam kill`
 
 use super::args::{ANY, Grammar, Words, switch};
-use super::{Context, words};
+use super::{Context, each_match, words};
+use crate::container::Container;
 use crate::error::{Error, Verb};
 
 pub static GRAMMAR: Grammar = Grammar {
@@ -10,7 +11,14 @@ pub static GRAMMAR: Grammar = Grammar {
     arguments: "<container-id> [signal]",
     about: "The signal is a number or a name, with or without SIG; SIGTERM if there is none.\n\
             It goes to the container's first process; where that has no pid namespace of its own, to every process.",
-    flags: &[switch("all", "a", "send it to every process, and let a stopped container be no error").hidden()],
+    flags: &[
+        switch("all", "a", "send it to every process, and let a stopped container be no error").hidden(),
+        switch(
+            "regex",
+            "r",
+            "the id is an extended regular expression: to all whose ids have a match and that are not stopped",
+        ),
+    ],
     count: (1, 2),
     verbatim_after: ANY,
 };
@@ -20,9 +28,16 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         1 => nix::libc::SIGTERM,
         _ => words::signal(said.argument(1)?)?,
     };
-    let all = said.on("all");
-    match context.store().load(said.argument(0)?)?.kill(signal, all) {
-        Err(Error::WrongState { verb: Verb::Kill, .. }) if all => Ok(0),
-        done => done.map(|()| 0),
+    let id = said.argument(0)?;
+    if said.on("regex") {
+        return each_match(context, id, |container| kill(container, signal, true));
+    }
+    kill(&context.store().load(id)?, signal, said.on("all")).map(|()| 0)
+}
+
+fn kill(container: &Container, signal: i32, all: bool) -> Result<(), Error> {
+    match container.kill(signal, all) {
+        Err(Error::WrongState { verb: Verb::Kill, .. }) if all => Ok(()),
+        done => done,
     }
 }

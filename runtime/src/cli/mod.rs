@@ -25,12 +25,13 @@ mod table;
 mod update;
 mod words;
 
-use crate::container::{Driver, Rootless, Store};
+use crate::container::{Container, Driver, Rootless, Store};
 use crate::error::{Error, message};
-use crate::log::{self, Format, Log};
+use crate::log::{self, Destination, Format, Log};
 use crate::state::Root;
 use crate::timeline::Recording;
 use args::{ANY, Flag, Grammar, Words, flag_lines, switch, value};
+use cofferdam_sys::pattern::Pattern;
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
@@ -83,7 +84,11 @@ static GLOBAL: Grammar = Grammar {
             "",
             "directory for the state of containers; /run/cofferdam, or $XDG_RUNTIME_DIR/cofferdam for ordinary users",
         ),
-        value("log", "", "file that the log is appended to; stderr if absent"),
+        value(
+            "log",
+            "",
+            "file that the log is appended to ([file:]PATH), or journald:NAME or syslog:NAME; stderr if absent",
+        ),
         value("log-format", "", "text or json"),
         value("log-level", "", "error, warning, info or debug"),
         switch("debug", "", "log what is done and how long it takes"),
@@ -252,6 +257,26 @@ fn enter(
     }
 }
 
+/// Does something with every container whose id a pattern is found in, in the order of their ids, whatever becomes of the others. That
+/// there is none is no error; the last one that fails is.
+fn each_match(
+    context: &Context,
+    pattern: &str,
+    mut act: impl FnMut(&Container) -> Result<(), Error>,
+) -> Result<i32, Error> {
+    let pattern = Pattern::new(pattern)
+        .map_err(|sentence| Error::Usage(format!("--regex: {pattern:?}: {}", sentence.to_lowercase())))?;
+    let mut failed: Option<Error> = None;
+    for container in context.store().list()?.filter(|container| pattern.is_in(container.id())) {
+        if let Err(error) = act(&container)
+            && let Some(earlier) = failed.replace(error)
+        {
+            tracing::error!("{}", message(&earlier));
+        }
+    }
+    failed.map_or(Ok(0), Err)
+}
+
 /// Of the verbs that start something.
 const TIMELINE: Flag =
     value("timeline", "", "write a trace of what took how long to this file: Perfetto and Chrome show it");
@@ -270,7 +295,8 @@ fn open_log(said: &Words) -> Result<(), Error> {
         Some("debug") => Level::DEBUG,
         Some(other) => return Err(Error::Usage(format!("invalid log-level: {other}"))),
     };
-    Log::open(said.path("log").as_deref(), format, level).map(Log::install)
+    let to = said.path("log").map(|word| Destination::of(word.as_os_str()));
+    Log::open(to.as_ref(), format, level).map(Log::install)
 }
 
 /// runc's shape: engines take the first line apart at the word "version", and show the rest.

@@ -16,6 +16,7 @@ pub static GRAMMAR: Grammar = Grammar {
             mkdir rootfs && cp -a /bin/busybox rootfs && rootfs/busybox --install -s rootfs",
     flags: &[
         value("bundle", "b", "directory of the file; the current one if absent"),
+        value("file", "f", "the file, if it is not to be the directory's config.json"),
         switch("rootless", "", "for an ordinary user: a user namespace, no network of its own, no limits"),
     ],
     count: (0, 0),
@@ -25,12 +26,13 @@ pub static GRAMMAR: Grammar = Grammar {
 pub fn run(_context: &Context, said: &Words) -> Result<i32, Error> {
     let ids = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let text = cofferdam_spec::default_spec_json(only_cgroup2(), said.on("rootless").then_some(ids));
-    let path = said.path("bundle").unwrap_or_else(|| PathBuf::from(".")).join("config.json");
+    let name = said.path("file").unwrap_or_else(|| PathBuf::from("config.json"));
+    let path = said.path("bundle").unwrap_or_else(|| PathBuf::from(".")).join(&name);
     let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&path);
     match file.and_then(|mut file| file.write_all(text.as_bytes())) {
         Ok(()) => Ok(0),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(Error::usage("File config.json exists. Remove it first"))
+            Err(Error::usage(format!("File {} exists. Remove it first", name.display())))
         }
         Err(error) => Err(Error::io("write", path, error)),
     }
