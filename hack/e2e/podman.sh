@@ -104,6 +104,18 @@ step_read_only_and_capabilities() {
   exits 1 run --rm --read-only --read-only-tmpfs=false busybox touch /x
   same 0000000000000000 "$(run --rm --cap-drop all busybox awk '/^CapBnd/ {print $2}' /proc/self/status)"
 }
+# What podman has of crun's, and hands to no other runtime that might take it.
+cruns() { "$RUNTIME" features | grep -q '"copy-symlink"' || skip "the runtime has not crun's mount options"; }
+step_links_and_ids_of_volumes() {
+  cruns
+  mkdir -p "$W/volume"
+  ln -sfn file "$W/volume/link"
+  echo text >"$W/volume/file"
+  same file "$(run --rm --mount "type=bind,src=$W/volume/link,dst=/link,no-dereference" busybox readlink /link)"
+  same "5 7" "$(run --rm -v "$W/volume:/v:idmap=uids=0-5-1;gids=0-7-1" busybox stat -c '%u %g' /v/file)"
+  same "9 0" "$(run --rm --uidmap 0:300000:65536 --gidmap 0:400000:65536 -v "$W/volume:/v:idmap=uids=@0-9-1;gids=@0-0-1" \
+    busybox stat -c '%u %g' /v/file)"
+}
 step_init_and_healthcheck() {
   run -d --name e2e --health-cmd 'test -e /tmp/well' --health-interval disable busybox sleep 100
   exits 1 podman healthcheck run e2e
@@ -145,6 +157,21 @@ step_an_ordinary_user() { # limit 180
   has "$(as_user run --rm --userns keep-id busybox id)" "uid=7070"
   as_user run -d --name user busybox sleep 100
   same hello "$(as_user exec user echo hello)"
+  as_user rm -f -t 0 user
+}
+
+step_groups_of_an_ordinary_user() { # limit 180
+  [ ! -d /run/systemd/system ] || skip "a user without a session of systemd's"
+  cruns
+  getent group shared >/dev/null || groupadd -g 7071 shared
+  make_user
+  usermod -aG shared walker
+  install -d -g shared -m 750 "$W/user/shared"
+  echo reached >"$W/user/shared/file"
+  exits 1 as_user run --rm -v "$W/user/shared:/shared" busybox cat /shared/file
+  same reached "$(as_user run --rm --group-add keep-groups -v "$W/user/shared:/shared" busybox cat /shared/file)"
+  as_user run -d --name user --group-add keep-groups -v "$W/user/shared:/shared" busybox sleep 100
+  same reached "$(as_user exec user cat /shared/file)"
   as_user rm -f -t 0 user
 }
 
