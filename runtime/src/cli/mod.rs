@@ -3,6 +3,7 @@
 
 pub mod args;
 mod checkpoint;
+mod completion;
 mod create;
 mod delete;
 mod event;
@@ -49,7 +50,7 @@ const fn verb(grammar: &'static Grammar, run: fn(&Context, &Words) -> Result<i32
     Verb { grammar, run, failure: 1 }
 }
 
-static VERBS: [Verb; 20] = [
+static VERBS: [Verb; 21] = [
     verb(&create::GRAMMAR, create::run),
     verb(&run::GRAMMAR, run::run),
     verb(&start::GRAMMAR, start::run),
@@ -70,6 +71,7 @@ static VERBS: [Verb; 20] = [
     verb(&plan::GRAMMAR, plan::run),
     verb(&checkpoint::GRAMMAR, checkpoint::run),
     verb(&restore::GRAMMAR, restore::run),
+    verb(&completion::GRAMMAR, completion::run),
     verb(&HELP, help),
 ];
 
@@ -150,6 +152,11 @@ impl Context {
         };
         let explicit_root = said.value("root").is_some();
         Ok(Context { program, root, explicit_root, driver, rootless })
+    }
+
+    /// How this program was called.
+    pub fn program(&self) -> &str {
+        &self.program
     }
 
     /// The containers.
