@@ -28,6 +28,9 @@ pub const TESTS: &[Test] = &[
     test!(hooks_behind_a_failing_one_do_not_run),
     test!(a_hook_that_is_not_there_fails_create),
     test!(a_hook_that_takes_too_long_is_ended).seconds(90),
+    test!(an_annotation_bounds_hooks_without_a_timeout)
+        .needs(&[Need::Ours("the annotation is ours")])
+        .seconds(90),
     test!(a_hook_killed_by_a_signal_fails_create),
     test!(the_error_has_the_hooks_output),
     test!(the_output_of_hooks_goes_where_annotations_say).needs(ANNOTATED),
@@ -484,4 +487,35 @@ fn a_file_for_output_that_cannot_be_opened_is_an_error(t: &T) {
         assert!(message.contains(words), "{message}");
     }
     assert!(!t.path("elsewhere").exists());
+}
+
+fn an_annotation_bounds_hooks_without_a_timeout(t: &T) {
+    for kind in ["createRuntime", "createContainer", "startContainer", "poststart"] {
+        let mut bundle = t.bundle().args(&["sleep", "1000"]);
+        bundle.set(json!({"hooks": {kind: [script("echo before; exec sleep 1000")]},
+            "annotations": {"cofferdam.hooks.timeout": "1"}}));
+        let message = if kind.starts_with("create") {
+            t.refused(&bundle)
+        } else {
+            let container = t.container(&bundle);
+            container.create().ok();
+            let message = container.start().fails().message();
+            container.force_delete();
+            message
+        };
+        let words = format!("error running {kind} hook #0: /bin/sh took longer than its timeout of 1 s");
+        assert!(message.contains(&words) && message.contains("before"), "{message}");
+    }
+    // One that says how long it may take keeps its word.
+    let mut hook = script("sleep 2");
+    hook["timeout"] = json!(30);
+    let mut bundle = t.bundle();
+    bundle.set(json!({"hooks": {"createRuntime": [hook]}, "annotations": {"cofferdam.hooks.timeout": "1"}}));
+    assert_eq!(t.sh(&bundle, "echo in"), "in\n");
+    // poststop is a warning, and the container goes all the same.
+    bundle.set(json!({"hooks": {"createRuntime": [], "poststop": [script("exec sleep 1000")]}}));
+    let container = t.container(&bundle.args(&["true"]));
+    let out = container.run().ok();
+    assert!(out.warnings().iter().any(|line| line.contains("timeout of 1 s")), "{out:?}");
+    assert!(!container.exists());
 }

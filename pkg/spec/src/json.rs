@@ -42,8 +42,9 @@ impl Spec {
     /// When it is not JSON, has a value of the wrong type (the message has the line, the pointer the place), or is of a
     /// version of the runtime-spec that is not 1.x up to 1.3.
     pub fn parse(text: &[u8]) -> Result<Spec, Refused> {
-        let spec: Spec = parse(text, "config.json")?;
+        let mut spec: Spec = parse(text, "config.json")?;
         crate::check::version(&spec.oci_version)?;
+        spec.bound_hooks()?;
         Ok(spec)
     }
 }
@@ -200,6 +201,29 @@ mod tests {
             refusal(text),
             "config.json /process/args/1: invalid type: integer `7`, expected a string (line 4)"
         );
+    }
+
+    #[test]
+    fn an_annotation_bounds_hooks_without_a_timeout() {
+        let text = |value: &str| {
+            format!(
+                "{{\"ociVersion\": \"1.0.2\", \"annotations\": {{\"cofferdam.hooks.timeout\": \"{value}\"}}, \"hooks\": \
+                 {{\"prestart\": [{{\"path\": \"/a\"}}, {{\"path\": \"/b\", \"timeout\": 3}}], \"poststop\": [{{\"path\": \"/c\"}}]}}}}"
+            )
+        };
+        let spec = Spec::parse(text("30").as_bytes()).unwrap();
+        let timeouts: Vec<_> =
+            spec.hooks.kinds().iter().flat_map(|(_, hooks)| hooks.iter().map(|hook| hook.timeout)).collect();
+        assert_eq!(timeouts, [Some(30), Some(3), Some(30)]);
+        for value in ["", "0", "-1", "1.5", "5s", "4294967296"] {
+            assert_eq!(
+                refusal(&text(value)),
+                format!(
+                    "config.json /annotations/cofferdam.hooks.timeout: {value:?} is no number of seconds greater than zero that \
+                     fits 32 bits"
+                )
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The document itself: root, mounts, hooks and what holds them together.
 
+use crate::Refused;
 use crate::json::nullable;
 use crate::linux::{IdMapping, Linux};
 use crate::process::Process;
@@ -99,7 +100,41 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
+/// The annotation that bounds hooks without a `timeout` of their own: seconds. A hook that hangs keeps its container in between for
+/// good, and whoever runs a container need not be who writes its hooks.
+const HOOKS_TIMEOUT: &str = "cofferdam.hooks.timeout";
+
+impl Spec {
+    /// Gives hooks without a timeout the annotation's.
+    pub(crate) fn bound_hooks(&mut self) -> Result<(), Refused> {
+        let Some(text) = self.annotations.get(HOOKS_TIMEOUT) else { return Ok(()) };
+        let Some(seconds) = text.parse::<u32>().ok().filter(|seconds| *seconds > 0) else {
+            let message = format!("{text:?} is no number of seconds greater than zero that fits 32 bits");
+            return Err(Refused::new(
+                format!("/annotations/{HOOKS_TIMEOUT}"),
+                "config.md#annotations",
+                message,
+            ));
+        };
+        for hooks in self.hooks.lists() {
+            hooks.iter_mut().for_each(|hook| hook.timeout = hook.timeout.or(Some(i64::from(seconds))));
+        }
+        Ok(())
+    }
+}
+
 impl Hooks {
+    fn lists(&mut self) -> [&mut Vec<Hook>; 6] {
+        [
+            &mut self.prestart,
+            &mut self.create_runtime,
+            &mut self.create_container,
+            &mut self.start_container,
+            &mut self.poststart,
+            &mut self.poststop,
+        ]
+    }
+
     /// The lists with their names, in the order of the lifecycle.
     pub fn kinds(&self) -> [(&'static str, &[Hook]); 6] {
         [
