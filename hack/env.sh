@@ -46,18 +46,24 @@ locked() {
   ( flock 9; "$@" 9>&- ) 9>"$CACHE/.$name.lock"
 }
 
-# suite_apt SUITE COMMAND...: apt-get or apt-cache with the package lists of another Debian suite, nothing installed. The
-# mirror is the one debootstrap chose for the testbed's root file system.
+# suite_apt SUITE COMMAND...: apt-get or apt-cache with the package lists of another Debian suite, nothing installed.
 suite_apt() {
-  local suite=$1 dir=$CACHE/apt/$1 tool=$2 root; shift 2
+  local suite=$1 dir=$CACHE/apt/$1 tool=$2; shift 2
+  locked "apt.$suite" suite_lists "$suite" "$dir" || return
+  APT_CONFIG=$dir/apt.conf "$tool" "$@"
+}
+
+# suite_lists SUITE DIR: fetches them, once. The mirror is the one debootstrap chose for the testbed's root file system.
+suite_lists() {
+  local suite=$1 dir=$2 root
+  [ ! -e "$dir/made" ] || return 0
   root=$("$HACK/rootfs") || return
-  if [ ! -e "$dir/made" ]; then
-    mkdir -p "$dir"/{lists/partial,archives/partial}
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || install_packages debian-archive-keyring
-    awk -v suite="$suite" '$1 == "deb" { print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]", $2, suite, "main"
-      print "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]", $2, suite, "main"; exit }' \
-      "$root/etc/apt/sources.list" >"$dir/sources.list"
-    cat >"$dir/apt.conf" <<F
+  mkdir -p "$dir"/{lists/partial,archives/partial}
+  [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || install_packages debian-archive-keyring
+  awk -v suite="$suite" '$1 == "deb" { print "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]", $2, suite, "main"
+    print "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]", $2, suite, "main"; exit }' \
+    "$root/etc/apt/sources.list" >"$dir/sources.list"
+  cat >"$dir/apt.conf" <<F
 Dir::Etc::sourcelist "$dir/sources.list";
 Dir::Etc::sourceparts "/dev/null";
 Dir::State::lists "$dir/lists";
@@ -66,8 +72,6 @@ Dir::Cache "$dir";
 Acquire::Check-Valid-Until "false";
 APT::Sandbox::User "root";
 F
-    APT_CONFIG=$dir/apt.conf apt-get -q update >/dev/null || return
-    touch "$dir/made"
-  fi
-  APT_CONFIG=$dir/apt.conf "$tool" "$@"
+  APT_CONFIG=$dir/apt.conf apt-get -q update >/dev/null || return
+  touch "$dir/made"
 }

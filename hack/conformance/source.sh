@@ -4,9 +4,10 @@
 # source_package SUITE PACKAGE DIR: unpacks the upstream source of Debian's source package in DIR, Debian's patches applied. Its
 # archives are checked against the suite's signed index one by one: a mirror may lack the .dsc, which nothing here needs.
 source_package() {
-  local suite=$1 package=$2 dir=$3 download=$CACHE/conformance/download uri file sum patch
+  local suite=$1 package=$2 dir=$3 download=$CACHE/conformance/download archives uri file sum patch
   [ ! -e "$dir/.unpacked" ] || return 0
   mkdir -p "$download"
+  archives=$(suite_apt "$suite" apt-get source --print-uris "$package" | grep "^'") || return
   rm -rf "$dir"; mkdir -p "$dir"
   while read -r uri file _ sum; do
     case $file in *.dsc | *.asc) continue ;; esac
@@ -16,7 +17,7 @@ source_package() {
       *.orig.tar.*) tar -C "$dir" --strip-components=1 -xf "$download/$file" || return ;;
       *.debian.tar.*) tar -C "$dir" -xf "$download/$file" || return ;;
     esac
-  done < <(suite_apt "$suite" apt-get source --print-uris "$package" | grep "^'")
+  done <<<"$archives"
   if [ -e "$dir/debian/patches/series" ]; then
     need patch
     while read -r patch; do
