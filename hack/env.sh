@@ -19,11 +19,15 @@ usage() { sed -n '2,/^[^#]/{s/^# \{0,1\}//p}' "$0" >&2; exit 2; }
 
 as_root() { [ "$(id -u)" = 0 ] || die "needs root"; }
 
-# need COMMAND[:PACKAGE]...: installs, by apt, the packages of the commands that are not there.
+# need COMMAND[:PACKAGE]...: installs, by apt, the packages of the commands that are not there. Asked twice, for what is installed may
+# have another one removed: qemu-system-x86 a qemu-utils from elsewhere that does not fit it.
 need() {
-  local n missing=()
-  for n; do command -v "${n%%:*}" >/dev/null || missing+=("${n#*:}"); done
-  [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}"
+  local n round missing
+  for round in 1 2; do
+    missing=()
+    for n; do command -v "${n%%:*}" >/dev/null || missing+=("${n#*:}"); done
+    [ ${#missing[@]} = 0 ] || install_packages "${missing[@]}" || return
+  done
 }
 
 # install_packages PACKAGE...: by apt, on this machine; the package lists are fetched only when apt has none of the package.
