@@ -43,19 +43,3 @@ runtime_path() {
     *) readlink -e "$1" || die "$1: no such runtime" ;;
   esac
 }
-
-# verdicts FILE <TAP: a line a test: file, verdict, name, remark
-verdicts() {
-  awk -v file="$1" -v OFS='\t' '
-    /^1\.\./ { planned = substr($0, 4) }
-    /^(not )?ok [0-9]+ / {
-      seen++
-      verdict = $1 == "ok" ? "ok" : "fail"; name = $0; remark = ""
-      sub(/^(not )?ok [0-9]+ /, "", name)
-      if (match(name, / # (skip|timeout)/)) { remark = substr(name, RSTART + 3); name = substr(name, 1, RSTART - 1) }
-      if (remark ~ /^skip/) verdict = "skip"
-      if (remark ~ /^timeout/) verdict = "time"
-      print file, verdict, name, remark
-    }
-    END { if (seen < planned || planned == "") print file, "time", "(" planned - seen " tests did not come to an end)", "" }'
-}
