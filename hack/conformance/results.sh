@@ -76,8 +76,8 @@ table() {
 }
 
 # watch TAP BOUND FIRST: runs beside bats, whose output is TAP. A test that says nothing for BOUND seconds loses its programs (of those
-# with a pid above FIRST), and so fails; if that does not help, so does the file. (bats has a bound of its own, BATS_TEST_TIMEOUT, which in
-# 1.12 loses the output of every test that fails.)
+# with a pid above FIRST; what there was is in FILE.quiet then), and so fails; if that does not help, so does the file. (bats has a bound
+# of its own, BATS_TEST_TIMEOUT, which in 1.12 loses the output of every test that fails.)
 watch() {
   local said='' now quiet=0 tries=0 p pid
   while sleep 2; do
@@ -86,6 +86,7 @@ watch() {
     quiet=$((quiet + 2))
     [ $quiet -gt "$2" ] || continue
     quiet=0 tries=$((tries + 1))
+    ps -eo pid,ppid,stat,wchan:20,args >"${1%.tap}.quiet"
     for p in /proc/[0-9]*; do
       pid=${p#/proc/}
       [ "$pid" -gt "$3" ] && [ "$pid" != $BASHPID ] || continue
