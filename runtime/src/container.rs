@@ -422,6 +422,9 @@ impl Container {
         let driver = if self.saved.kept().systemd { Driver::Systemd } else { Driver::Fs };
         let settings = cofferdam_cgroup::translate(resources, &layout, driver, false)
             .map_err(|error| Error::below("update the container", error))?;
+        for warning in &settings.warnings {
+            tracing::warn!("{warning}");
+        }
         self.cgroup().apply(&settings).map_err(|error| Error::below("update the container", error))
     }
 

@@ -58,6 +58,12 @@ pub const TESTS: &[Test] = &[
     test!(a_cgroup_that_another_container_is_in_is_refused).runc_fails(below!("1.2", "only warns of it")),
     test!(systemd_makes_the_scope).needs(&[Need::Systemd]),
     test!(systemd_s_scope_has_the_limits).needs(&[Need::Systemd]),
+    test!(a_weight_ends_idle_for_systemd).needs(&[
+        Need::Systemd,
+        Need::CgroupV2,
+        Need::Kernel(5, 15),
+        Need::Runc("1.2", "cpu.idle"),
+    ]),
     test!(systemd_s_scope_goes_with_the_container).needs(&[Need::Systemd]),
     test!(systemd_is_reached_without_a_message_bus).needs(&[Need::Systemd]),
     test!(systemd_is_reached_by_the_message_bus).needs(&[Need::Systemd, Need::File(SYSTEM_BUS)]),
@@ -649,6 +655,20 @@ fn systemd_s_scope_has_the_limits(t: &T) {
     assert_eq!(container.exec_sh("echo x > /dev/null && echo fine"), "fine\n");
     container.verb(&["update", "--pids-limit", "44"]).run().ok();
     assert_eq!(show(&unit, "TasksMax"), "44");
+    container.force_delete();
+}
+
+fn a_weight_ends_idle_for_systemd(t: &T) {
+    let (container, unit) = by_systemd(t, json!({"linux": {"resources": {"cpu": {"shares": 512}}}}));
+    let update = |words: &[&str]| container.verb(&[&["update"], words].concat()).run();
+    let idle = || container.cgroup_value("cpu", "cpu.idle");
+    let both = update(&["--cpu-idle", "1", "--cpu-share", "1024"]);
+    assert!(both.log.contains("unable to apply both"), "{both:?}");
+    assert!(!t.is_ours() || both.code == Some(0), "{both:?}");
+    assert_eq!((idle().as_str(), show(&unit, "CPUWeight").as_str()), ("1", "idle"));
+    update(&["--cpu-share", "1024"]).ok();
+    assert_eq!((idle().as_str(), show(&unit, "CPUWeight").as_str()), ("0", "100"));
+    assert_eq!(container.cgroup_value("cpu", "cpu.weight"), "100");
     container.force_delete();
 }
 

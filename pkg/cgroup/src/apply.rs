@@ -20,6 +20,7 @@ impl Cgroup {
             self.check_usage(check)?;
         }
         if self.unit.is_some() {
+            self.wake(settings)?;
             // systemd takes values that the kernel refuses (or rounds them), and keeps them: the kernel is asked first. What it
             // has no file for yet (a controller that systemd has not enabled) is no refusal.
             match writes(self, &settings.writes, false) {
@@ -48,6 +49,19 @@ impl Cgroup {
             crate::systemd::set_properties(self, &left)?;
         }
         writes(self, &left.writes, false)
+    }
+
+    // A weight ends `cpu.idle`, as systemd has it (since 252): the kernel refuses one meanwhile.
+    fn wake(&self, settings: &Settings) -> Result<(), CgroupError> {
+        let says = |file| settings.writes.iter().any(|write| write.file == file);
+        if !says("cpu.weight") || says("cpu.idle") {
+            return Ok(());
+        }
+        let path = self.need("cpu")?;
+        match file::read(path, "cpu.idle") {
+            Ok(text) if text.trim() == "1" => file::write(path, "cpu.idle", "0"),
+            _ => Ok(()),
+        }
     }
 
     // Best effort, as in runc: without a figure there is nothing to compare with.

@@ -120,6 +120,7 @@ pub fn translate(
     t.unified(resources)?;
     if driver == Driver::Systemd {
         t.out.properties = property::from_resources(resources, t.out.devices.as_ref(), t.v2)?;
+        t.idle_or_weight();
     }
     Ok(t.out)
 }
@@ -326,6 +327,20 @@ impl Translation<'_> {
             return self.refuse("cpu/idle", format!("{idle} is neither 0 nor 1"));
         }
         if self.v2 { self.cpu_v2(cpu) } else { self.cpu_v1(cpu) }
+    }
+
+    /// systemd has one property for both, in which the weight is lost; the kernel refuses it beside `cpu.idle`.
+    fn idle_or_weight(&mut self) {
+        let said = self.out.properties.iter().rfind(|property| property.name == "CPUWeight");
+        if said.is_none_or(|property| !property.is_idle()) {
+            return;
+        }
+        let before = self.out.writes.len();
+        self.out.writes.retain(|write| write.file != "cpu.weight");
+        if self.out.writes.len() < before {
+            let text = "unable to apply both cpu.idle and a CPU weight by systemd: the weight is ignored";
+            self.out.warnings.push(text.to_owned());
+        }
     }
 
     fn cpu_v2(&mut self, cpu: &LinuxCpu) -> Result<(), Refused> {

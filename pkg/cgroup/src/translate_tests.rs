@@ -145,6 +145,25 @@ fn cpu_on_v2() {
 }
 
 #[test]
+fn systemd_takes_idle_or_a_weight() {
+    for (json, files, warnings) in [
+        (r#"{"cpu":{"idle":1,"shares":1024}}"#, vec!["cpu.idle"], 1),
+        (r#"{"unified":{"cpu.idle":"1","cpu.weight":"8"}}"#, vec!["cpu.idle"], 1),
+        (r#"{"cpu":{"idle":1}}"#, vec!["cpu.idle"], 0),
+        (r#"{"cpu":{"idle":0,"shares":1024}}"#, vec!["cpu.idle", "cpu.weight"], 0),
+        (r#"{"unified":{"cpu.weight":"8"}}"#, vec!["cpu.weight"], 0),
+    ] {
+        let resources = serde_json::from_str(json).unwrap();
+        let by = |driver| translate(&resources, &v2(), driver, false).unwrap();
+        let settings = by(Driver::Systemd);
+        let written: Vec<_> = settings.writes.iter().map(|write| write.file.as_ref()).collect();
+        assert_eq!(written, files, "{json}");
+        assert_eq!(settings.warnings.len(), warnings, "{json}");
+        assert!(by(Driver::Fs).warnings.is_empty(), "{json}: the kernel's to refuse");
+    }
+}
+
+#[test]
 fn memory_on_v2() {
     let cases: [(&str, &[&str]); 7] = [
         (r#"{"limit":-1}"#, &["memory/memory.swap.max: max (if present)", "memory/memory.max: max"]),

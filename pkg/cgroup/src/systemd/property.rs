@@ -34,6 +34,11 @@ impl Property {
         Property { name: name.into(), value: value.into(), since: 0 }
     }
 
+    /// Whether it is systemd's word for `cpu.idle`.
+    pub(crate) fn is_idle(&self) -> bool {
+        *self == idle()
+    }
+
     fn of_version(mut self, version: u32) -> Self {
         self.since = version;
         self
