@@ -65,6 +65,11 @@ pub const TESTS: &[Test] = &[
         Need::Runc("1.2", "cpu.idle"),
     ]),
     test!(systemd_s_scope_goes_with_the_container).needs(&[Need::Systemd]),
+    test!(a_quota_is_whole_percents_for_systemd).needs(&[
+        Need::Systemd,
+        Need::CgroupV2,
+        Need::Runc("1.3", "a quota that is rounded in the file, too"),
+    ]),
     test!(systemd_is_reached_without_a_message_bus).needs(&[Need::Systemd]),
     test!(systemd_is_reached_by_the_message_bus).needs(&[Need::Systemd, Need::File(SYSTEM_BUS)]),
     test!(without_a_way_to_systemd_nothing_is_made)
@@ -686,6 +691,23 @@ fn systemd_s_scope_goes_with_the_container(t: &T) {
 
 /// Where D-Bus's daemon listens.
 const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
+
+// As it keeps it, and writes it again at every reload.
+fn a_quota_is_whole_percents_for_systemd(t: &T) {
+    let resources = json!({"cpu": {"quota": 60_000, "period": 90_000}});
+    let (container, unit) = by_systemd(t, json!({"linux": {"resources": resources}}));
+    assert_eq!(show(&unit, "CPUQuotaPerSecUSec"), "670ms");
+    assert_eq!(container.cgroup_value("cpu", "cpu.max"), "60300 90000");
+    container.verb(&["update", "--cpu-quota", "50000"]).run().ok();
+    assert_eq!(show(&unit, "CPUQuotaPerSecUSec"), "560ms");
+    assert_eq!(container.cgroup_value("cpu", "cpu.max"), "50400 90000");
+    let reload = std::process::Command::new("systemctl").arg("daemon-reload").status().unwrap();
+    assert!(reload.success());
+    assert_eq!(container.cgroup_value("cpu", "cpu.max"), "50400 90000");
+    container.verb(&["update", "--pids-limit", "44"]).run().ok();
+    assert_eq!(container.cgroup_value("cpu", "cpu.max"), "50400 90000", "nothing was said of it");
+    container.force_delete();
+}
 
 /// Where systemd itself does, for root alone.
 const PRIVATE: &str = "/run/systemd/private";

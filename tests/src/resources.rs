@@ -473,8 +473,8 @@ fn update_by_every_flag(t: &T) {
         container.verb(&all).run()
     };
     for (words, v1, v2) in [
-        (["--cpu-period", "90000"], ("cpu", "cpu.cfs_period_us", "90000"), ("cpu.max", "50000 90000")),
-        (["--cpu-quota", "40000"], ("cpu", "cpu.cfs_quota_us", "40000"), ("cpu.max", "40000 90000")),
+        (["--cpu-period", "50000"], ("cpu", "cpu.cfs_period_us", "50000"), ("cpu.max", "50000 50000")),
+        (["--cpu-quota", "40000"], ("cpu", "cpu.cfs_quota_us", "40000"), ("cpu.max", "40000 50000")),
         (["--cpu-burst", "10000"], ("cpu", "cpu.cfs_burst_us", "10000"), ("cpu.max.burst", "10000")),
         (["--cpu-share", "1024"], ("cpu", "cpu.shares", "1024"), ("cpu.weight", "100")),
         (["--cpuset-cpus", "0"], ("cpuset", "cpuset.cpus", "0"), ("cpuset.cpus", "0")),

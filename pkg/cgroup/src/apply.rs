@@ -32,7 +32,8 @@ impl Cgroup {
         if let Some(policy) = &settings.devices {
             device_filter::set(self, policy, false)?;
         }
-        writes(self, &settings.writes, false)
+        writes(self, &settings.writes, false)?;
+        if self.unit.is_some() { crate::systemd::round_quota(self, settings) } else { Ok(()) }
     }
 
     /// Sets what [`Settings::settle_later`] has left out. Where nothing was left out, it does nothing.
@@ -317,6 +318,21 @@ mod tests {
         file::write(fake.cgroup.path("cpu").unwrap(), "cpu.max", "60000 90000").unwrap();
         quota.restore().unwrap();
         assert!(fake.read("cpu.max").starts_with("50000 90000"));
+    }
+
+    #[test]
+    fn systemd_s_quota_is_whole_percents() {
+        use crate::systemd::quota::PresentQuota;
+        for (text, want) in [
+            ("600000 900000\n", "603000"),
+            ("5000 100000\n", "5000 100000"),
+            ("33333 100000\n", "34000"),
+            ("max 100000\n", "max 100000"),
+        ] {
+            let fake = Fake::new("percents", &[("cpu.max", text)]);
+            PresentQuota::of(&fake.cgroup).unwrap().round().unwrap();
+            assert!(fake.read("cpu.max").starts_with(want), "{text}: {}", fake.read("cpu.max"));
+        }
     }
 
     #[test]

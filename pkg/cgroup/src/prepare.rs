@@ -334,7 +334,8 @@ impl Prepared<'_> {
         }
         let later = self.later();
         let now = self.settings.writes.iter().filter(|write| !later.writes.contains(write));
-        apply::writes(&self.cgroup, now, fresh)
+        apply::writes(&self.cgroup, now, fresh)?;
+        if self.unit_started { crate::systemd::round_quota(&self.cgroup, self.settings) } else { Ok(()) }
     }
 
     fn later(&self) -> Settings {

@@ -152,6 +152,14 @@ pub(crate) fn set_properties(cgroup: &Cgroup, settings: &Settings) -> Result<(),
     quota.map_or(Ok(()), |quota| quota.restore())
 }
 
+/// After the files have been written: a quota is what systemd has made of it.
+pub(crate) fn round_quota(cgroup: &Cgroup, settings: &Settings) -> Result<(), CgroupError> {
+    if !settings.properties.iter().any(|property| property.name == "CPUQuotaPerSecUSec") {
+        return Ok(());
+    }
+    PresentQuota::of(cgroup).map_or(Ok(()), |quota| quota.round())
+}
+
 /// Ends the unit. No such unit is no error: a scope goes away with its last process.
 pub(crate) fn stop(unit: &Unit) -> Result<(), CgroupError> {
     let mut bus = Bus::connect(unit.user)?;

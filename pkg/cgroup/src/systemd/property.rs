@@ -140,16 +140,17 @@ pub(super) fn quota(quota: i64, period: u64, out: &mut Vec<Property>) {
         return;
     }
     let per_second = match u64::try_from(quota) {
-        Ok(quota @ 1..) => {
-            let period = if period == 0 { DEFAULT_PERIOD } else { period };
-            // systemd keeps whole percents of a CPU. Rounded down, the limit would be below the one that is then
-            // written to the file of the container's own sub-cgroups; rounded up it only leaves a little room.
-            let exact = u128::from(quota) * 1_000_000 / u128::from(period);
-            u64::try_from(exact.div_ceil(10_000) * 10_000).unwrap_or(INFINITY)
-        }
+        Ok(quota @ 1..) => whole_percents(quota, if period == 0 { DEFAULT_PERIOD } else { period }),
         _ => INFINITY,
     };
     out.push(Property::new("CPUQuotaPerSecUSec", per_second));
+}
+
+/// Microseconds of CPU time a second. systemd keeps whole percents of a CPU. Rounded down, the limit would be below the one that
+/// is then written to the files of the container's own sub-cgroups; rounded up it only leaves a little room.
+pub(super) fn whole_percents(quota: u64, period: u64) -> u64 {
+    let exact = u128::from(quota) * 1_000_000 / u128::from(period.max(1));
+    u64::try_from(exact.div_ceil(10_000) * 10_000).unwrap_or(INFINITY)
 }
 
 fn mask(name: &str, list: &str) -> Result<Property, String> {

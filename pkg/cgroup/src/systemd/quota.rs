@@ -43,7 +43,19 @@ impl<'a> PresentQuota<'a> {
         Some((self.text.trim().parse().ok()?, period.trim().parse().ok()?))
     }
 
-    /// Writes it again, exactly.
+    /// Rounds it up to whole percents of a CPU, as runc does: that is what systemd keeps, and writes again at its next reload.
+    pub fn round(&self) -> Result<(), CgroupError> {
+        let Some((quota @ 1.., period)) = self.parse() else { return Ok(()) };
+        let whole = property::whole_percents(quota.unsigned_abs(), period);
+        let rounded = u128::from(whole) * u128::from(period) / 1_000_000;
+        if rounded == u128::from(quota.unsigned_abs()) {
+            return Ok(());
+        }
+        // A single number leaves v2's period as it is.
+        file::write(self.dir, self.file, &rounded.to_string())
+    }
+
+    /// Writes it again, as it was.
     pub fn restore(&self) -> Result<(), CgroupError> {
         file::write(self.dir, self.file, self.text.trim())
     }
