@@ -70,6 +70,7 @@ pub const TESTS: &[Test] = &[
         Need::CgroupV2,
         Need::Runc("1.3", "a quota that is rounded in the file, too"),
     ]),
+    test!(systemd_is_given_nothing_for_a_frozen_cgroup).needs(&[Need::Systemd, Need::CgroupV2]),
     test!(systemd_is_reached_without_a_message_bus).needs(&[Need::Systemd]),
     test!(systemd_is_reached_by_the_message_bus).needs(&[Need::Systemd, Need::File(SYSTEM_BUS)]),
     test!(without_a_way_to_systemd_nothing_is_made)
@@ -707,6 +708,27 @@ fn a_quota_is_whole_percents_for_systemd(t: &T) {
     container.verb(&["update", "--pids-limit", "44"]).run().ok();
     assert_eq!(container.cgroup_value("cpu", "cpu.max"), "50400 90000", "nothing was said of it");
     container.force_delete();
+}
+
+// It would move init in there, which then never runs, and the runtime would wait for it for ever.
+fn systemd_is_given_nothing_for_a_frozen_cgroup(t: &T) {
+    let mut bundle = t.bundle();
+    bundle.own_cgroup = true;
+    let container = t.container(&bundle);
+    bundle.set(json!({"linux": {"cgroupsPath": format!("system.slice:cofferdam-test:{}", container.id)}}));
+    bundle.save();
+    let unit = format!("cofferdam-test-{}.scope", container.id);
+    let place = Path::new("/sys/fs/cgroup/system.slice").join(&unit);
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("cgroup.freeze"), "1").unwrap();
+    let (dir, state) =
+        (bundle.dir.to_string_lossy().into_owned(), t.state_dir().to_string_lossy().into_owned());
+    let words = ["--root", &state, "--systemd-cgroup", "create", "--bundle", &dir, &container.id];
+    let out = t.call(&words).bare().run();
+    fs::remove_dir(&place).unwrap();
+    assert!(out.code == Some(1) && out.stderr.contains("container's cgroup unexpectedly frozen"), "{out:?}");
+    assert_eq!(show(&unit, "ActiveState"), "inactive");
+    t.nothing_is_left(&container);
 }
 
 /// Where systemd itself does, for root alone.

@@ -310,10 +310,15 @@ impl Prepared<'_> {
         if self.cgroup.dirs.iter().any(|dir| dir.existed && dir.path == main) {
             check_empty(main)?;
         }
-        match self.cgroup.is_frozen()? {
-            true => Err(CgroupError::Frozen { path: self.cgroup.freezer_path().unwrap_or(main).to_owned() }),
-            false => Ok(()),
+        self.check_thawed()
+    }
+
+    fn check_thawed(&self) -> Result<(), CgroupError> {
+        if !self.cgroup.is_frozen()? {
+            return Ok(());
         }
+        let path = self.cgroup.freezer_path().unwrap_or(self.cgroup.main_path());
+        Err(CgroupError::Frozen { path: path.to_owned() })
     }
 
     fn set_limits(&self, fresh: bool) -> Result<(), CgroupError> {
@@ -354,8 +359,9 @@ impl Prepared<'_> {
         }
         self.cgroup.dirs = cgroup.dirs;
         self.session = Some(session);
-        // Before systemd says only that there is such a unit.
-        check_empty(self.cgroup.main_path())
+        // Before systemd says only that there is such a unit, or puts the child where it would hang.
+        check_empty(self.cgroup.main_path())?;
+        self.check_thawed()
     }
 
     fn enter_unit(&mut self, unit: &Unit, child: i32) -> Result<(), CgroupError> {
