@@ -61,7 +61,7 @@ table() {
           words = words sprintf("%-6s", word)
         }
         mine = got[test, name[1]]
-        if (same) { if (test in reason) print words test "   PASSES: no exception is needed"; continue }
+        if (same) { if (test in reason) print words test "   PASSES here, and has an exception"; continue }
         mark = ""
         if (mine != "ok" && mine != "skip" && (other || test in reason)) { if (test in reason) mark = "   exception: " reason[test]; else { mark = "   LOST"; lost++ } }
         else if (why[test, name[1]] != "") mark = "   (" why[test, name[1]] ")"
