@@ -24,7 +24,7 @@ use std::ops::Range;
 use oci_spec::runtime::LinuxSeccompOperator as Op;
 use seccompiler::{BpfProgram, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
 
-use crate::bpf::{ARGS, Assembler, Goto, Instruction, JUMP_EQUAL, LOAD, Label};
+use crate::bpf::{ARGS, Assembler, Goto, Instruction, JUMP_EQUAL, LOAD};
 
 /// A condition on one argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(crate) struct Rule {
     /// `SECCOMP_RET_*` with its data.
     pub action: u32,
     /// Which entry of `/linux/seccomp/syscalls` it comes from.
-    pub entry: usize,
+    pub entry: u32,
 }
 
 impl Rule {
@@ -179,7 +179,7 @@ enum Place {
 impl Ordered {
     /// Adds a rule after those that the profile lists before it. Errs with the entry of an earlier rule that it
     /// contradicts: the same conditions or more, and another action.
-    pub fn add(&mut self, rule: Rule, wide: bool) -> Result<(), usize> {
+    pub fn add(&mut self, rule: Rule, wide: bool) -> Result<(), u32> {
         let path = path(&rule.conditions, wide);
         let index = self.rules.len() as u32;
         match self.place(&path) {
@@ -244,39 +244,66 @@ impl Ordered {
     }
 }
 
-/// Writes the code of rules that want one argument to be one of several values: the argument is loaded once for all of them.
-fn assemble_values(rules: &[Rule], wide: bool, big_endian: bool, assembler: &mut Assembler) {
-    let Condition { arg, value, .. } = rules[0].conditions[0];
-    let (lower, upper) = if big_endian { (4, 0) } else { (0, 4) };
-    let at = ARGS + u32::from(arg) * 8;
-    let next = Goto::To(assembler.last());
-    let mut code = next;
-    for rule in rules.iter().rev() {
-        let lower = rule.conditions[0].value as u32;
-        code = assembler.branch(JUMP_EQUAL, lower, Goto::Return(rule.action), code);
+/// What rules want that all compare one argument with a value, the upper half of which is the same for all.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Values {
+    arg: u8,
+    upper: u32,
+    /// Lower halves and actions.
+    values: Vec<(u32, u32)>,
+}
+
+impl Values {
+    /// Adds a rule with one condition; none if it is of another kind.
+    pub fn push(&mut self, condition: Condition, action: u32, wide: bool) -> Option<()> {
+        let upper = if wide { (condition.value >> 32) as u32 } else { 0 };
+        if self.values.is_empty() {
+            (self.arg, self.upper) = (condition.arg, upper);
+        }
+        if condition.op != Op::ScmpCmpEq || (condition.arg, upper) != (self.arg, self.upper) {
+            return None;
+        }
+        self.values.push((condition.value as u32, action));
+        Some(())
     }
-    code = assembler.load(at + lower, code);
-    if wide {
-        code = assembler.branch(JUMP_EQUAL, (value >> 32) as u32, code, next);
-        assembler.load(at + upper, code);
+
+    /// In the order in which libseccomp's tree has them; none if a value stands alone or contradicts itself.
+    pub fn sorted(mut self) -> Option<Values> {
+        self.values.sort_unstable_by(|one, other| other.cmp(one));
+        self.values.dedup();
+        let contradicts = self.values.windows(2).any(|pair| pair[0].0 == pair[1].0);
+        (self.values.len() > 1 && !contradicts).then_some(self)
+    }
+
+    /// Writes their code: the argument is loaded once for all of them. What is written already is for when none is equal.
+    pub fn assemble(&self, wide: bool, big_endian: bool, assembler: &mut Assembler) {
+        let (lower, upper) = if big_endian { (4, 0) } else { (0, 4) };
+        let at = ARGS + u32::from(self.arg) * 8;
+        let next = Goto::To(assembler.last());
+        let mut code = next;
+        for (value, action) in self.values.iter().rev() {
+            code = assembler.branch(JUMP_EQUAL, *value, Goto::Return(*action), code);
+        }
+        code = assembler.load(at + lower, code);
+        if wide {
+            code = assembler.branch(JUMP_EQUAL, self.upper, code, next);
+            assembler.load(at + upper, code);
+        }
     }
 }
 
-/// Writes the code that tries `rules` in turn and ends the program.
-pub(crate) fn assemble(
-    rules: &[Rule],
-    otherwise: u32,
-    wide: bool,
-    big_endian: bool,
-    assembler: &mut Assembler,
-) -> Label {
-    assembler.push_return(otherwise);
+/// Writes the code that tries `rules` in turn. What is written already is for when none holds.
+pub(crate) fn assemble(rules: &[Rule], wide: bool, big_endian: bool, assembler: &mut Assembler) {
     let mut left = rules;
     while let Some((rule, before)) = left.split_last() {
         let alike = left.iter().rev().take_while(|other| other.differs_in_value(rule, wide)).count();
         if alike > 1 {
             let (rest, alike) = left.split_at(left.len() - alike);
-            assemble_values(alike, wide, big_endian, assembler);
+            let mut values = Values::default();
+            for rule in alike {
+                values.push(rule.conditions[0], rule.action, wide);
+            }
+            values.assemble(wide, big_endian, assembler);
             left = rest;
             continue;
         }
@@ -294,5 +321,4 @@ pub(crate) fn assemble(
             .collect();
         assembler.push_fragment(&code);
     }
-    assembler.last()
 }

@@ -10,22 +10,32 @@ use crate::Error;
 use crate::action::{self, ENOSYS, KILL_THREAD};
 use crate::arch::{ArchInfo, X32_BIT};
 use crate::bpf::{ARCH, Assembler, Goto, Instruction, JUMP_EQUAL, JUMP_GREATER_EQUAL, NUMBER};
-use crate::conditions::{self, Condition, Ordered, Rule};
-use crate::profile::Profile;
-use crate::syscalls::{Multiplexed, Row};
+use crate::conditions::{self, Condition, Ordered, Rule, Values};
+use crate::profile::{Entry, Profile};
+use crate::syscalls::{ARM_PRIVATE, Multiplexed};
 
 /// What a number leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Return(u32),
     /// One of the [`Builder::chains`].
-    Chain(usize),
+    Chain(u32),
 }
 
 /// Rules for one call, shared by all calls with the same ones.
 struct Chain {
-    rules: Vec<Rule>,
+    /// The entries they come from, with their selectors.
+    key: Vec<(u32, Option<u8>)>,
+    rules: Rules,
     wide: bool,
+}
+
+#[derive(PartialEq)]
+enum Rules {
+    /// Sorted out, the first that matches decides.
+    Ordered(Vec<Rule>),
+    /// What is quickly sorted out: all want one argument to be one of several values.
+    Values(Values),
 }
 
 /// Consecutive ranges of numbers: where each begins, and its verdict. The first begins at 0.
@@ -61,36 +71,53 @@ pub(crate) fn build(profile: &Profile) -> Result<Vec<Instruction>, Error> {
 }
 
 /// A rule for a number.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Assigned {
-    number: u32,
+    entry: u32,
     /// Behind a multiplexing call: the first argument that selects the call meant.
-    selector: Option<u64>,
-    entry: usize,
+    selector: Option<u8>,
+    /// The place of the next rule for the same number, counted from 1; 0 for none.
+    next: u32,
 }
 
-/// Sorts by number and leaves equal numbers in the profile's order. Numbers are few and dense, so they are counted:
-/// comparing them took a third of the compilation.
-fn by_number(assigned: &[Assigned], base: u32) -> Vec<Assigned> {
-    const PLAIN: usize = 1008;
-    // Above the plain numbers there are only Arm's private ones, 0x0f0001 to 0x0f0006 (tested in syscalls.rs).
-    let bucket = |rule: &Assigned| match (rule.number - base) as usize {
-        plain @ ..PLAIN => plain,
-        private => PLAIN + private % 16,
-    };
-    let mut next = [0_usize; PLAIN + 16];
-    assigned.iter().for_each(|rule| next[bucket(rule)] += 1);
-    let mut before = 0;
-    for place in &mut next {
-        before += std::mem::replace(place, before);
+/// The rules of each number, in the profile's order. Numbers are few and dense, so each has a place of its own: sorting the rules by
+/// number took a third of the compilation.
+struct ByNumber {
+    rules: Vec<Assigned>,
+    /// By number: the places of its first rule and of its last one, counted from 1.
+    ends: [(u32, u32); PLACES],
+}
+
+/// Above the plain numbers there are only Arm's private ones, 0x0f0001 to 0x0f0006 (tested in syscalls.rs).
+const PLAIN: usize = 1008;
+const PLACES: usize = PLAIN + 16;
+
+impl ByNumber {
+    /// `number` is without its architecture's base.
+    fn push(&mut self, number: u32, entry: u32, selector: Option<u8>) {
+        self.rules.push(Assigned { entry, selector, next: 0 });
+        let place = self.rules.len() as u32;
+        let number = number as usize;
+        let (first, last) = &mut self.ends[if number < PLAIN { number } else { PLAIN + number % 16 }];
+        match self.rules.get_mut((*last as usize).wrapping_sub(1)) {
+            Some(before) => before.next = place,
+            None => *first = place,
+        }
+        *last = place;
     }
-    let mut sorted = vec![Assigned::default(); assigned.len()];
-    for rule in assigned {
-        let place = &mut next[bucket(rule)];
-        sorted[*place] = *rule;
-        *place += 1;
+
+    /// The numbers that have rules, in order, each with its first rule.
+    fn numbers(&self) -> impl Iterator<Item = (u32, &Assigned)> {
+        self.ends.iter().enumerate().filter(|(_, (first, _))| *first != 0).map(|(place, (first, _))| {
+            let private = place.checked_sub(PLAIN).map(|private| ARM_PRIVATE + private as u32);
+            (private.unwrap_or(place as u32), &self.rules[*first as usize - 1])
+        })
     }
-    sorted
+
+    /// A rule and those behind it for the same number.
+    fn from<'a>(&'a self, first: &'a Assigned) -> impl Iterator<Item = &'a Assigned> + Clone {
+        std::iter::successors(Some(first), |rule| self.rules.get((rule.next as usize).wrapping_sub(1)))
+    }
 }
 
 struct Builder<'a> {
@@ -198,21 +225,33 @@ impl Builder<'_> {
     }
 
     fn decisions(&mut self, info: &'static ArchInfo) -> Result<Decisions, Error> {
-        let mut assigned = Vec::with_capacity(self.profile.calls.len() + 32);
+        let profile = self.profile;
+        let mut by_number =
+            ByNumber { rules: Vec::with_capacity(profile.calls.len() + 32), ends: [(0, 0); PLACES] };
         let mut newest = None;
-        for &(row, entry) in &self.profile.calls {
+        for &(row, entry) in &profile.calls {
             // An entry that says what is said anyway is no rule, but it shows what the profile's author knew of.
-            let redundant = self.profile.entries[entry].action == self.profile.default;
-            for (number, selector) in numbers(row, info).into_iter().flatten() {
+            let redundant = profile.entries[entry as usize].action == profile.default;
+            let mut assign = |number: u32, selector| {
                 newest = newest.max(Some(number));
                 if !redundant {
-                    assigned.push(Assigned { number, selector, entry });
+                    by_number.push(number - info.base, entry, selector);
+                }
+            };
+            if let Some(number) = row.number(info) {
+                assign(number, None);
+            }
+            if let Some((socketcall, ipc)) = info.multiplexers {
+                match row.multiplexed() {
+                    Some(Multiplexed::Socketcall(selector)) => assign(socketcall, Some(selector)),
+                    Some(Multiplexed::Ipc(selector)) => assign(ipc, Some(selector)),
+                    None => {}
                 }
             }
         }
-        let mut decided = Vec::with_capacity(assigned.len());
-        for same in by_number(&assigned, info.base).chunk_by(|a, b| a.number == b.number) {
-            decided.push((same[0].number, self.verdict(same, info)?));
+        let mut decided = Vec::with_capacity(by_number.rules.len() + 1);
+        for (number, first) in by_number.numbers() {
+            decided.push((number + info.base, self.verdict(&by_number, first, info)?));
         }
         if self.stubs() && is_s390(info) && newest.is_some() {
             // There, an unknown call with a large number arrives as number 0, once setup(2) (runc's rule).
@@ -225,46 +264,52 @@ impl Builder<'_> {
     }
 
     /// What decides a call for which these rules are: the first without conditions, else the conditions of all.
-    fn verdict(&mut self, rules: &[Assigned], info: &'static ArchInfo) -> Result<Verdict, Error> {
-        let mut conditional = Vec::new();
-        for &Assigned { selector, entry: index, .. } in rules {
-            let entry = &self.profile.entries[index];
-            if entry.alternatives.is_empty() && selector.is_none() {
-                return Ok(Verdict::Return(entry.action));
-            }
-            let always = [Vec::new()];
-            let alternatives =
-                if entry.alternatives.is_empty() { &always[..] } else { &entry.alternatives[..] };
-            for alternative in alternatives {
-                let conditions = narrowed(alternative, selector, info.wide);
-                if conditions.is_empty() {
-                    return Ok(Verdict::Return(entry.action));
-                }
-                conditional.push(Rule { conditions, action: entry.action, entry: index });
-            }
+    fn verdict(
+        &mut self,
+        by_number: &ByNumber,
+        first: &Assigned,
+        info: &'static ArchInfo,
+    ) -> Result<Verdict, Error> {
+        let profile = self.profile;
+        let rules = || {
+            by_number.from(first).map(|rule| (rule, &profile.entries[rule.entry as usize]))
+        };
+        let always = |(rule, entry): &(&Assigned, &Entry)| {
+            let holds = |alternative| narrowed(alternative, rule.selector, info.wide).next().is_none();
+            rule.selector.is_none() && (entry.always() || profile.alternatives(entry).any(holds))
+        };
+        if let Some((_, entry)) = rules().find(always) {
+            return Ok(Verdict::Return(entry.action));
         }
-        let mut ordered = Ordered::default();
-        for rule in conditional {
-            let entry = rule.entry;
-            ordered.add(rule, info.wide).map_err(|other| contradiction(entry, other, info))?;
+        let key: Vec<(u32, Option<u8>)> = rules().map(|(rule, _)| (rule.entry, rule.selector)).collect();
+        let known = self.chains.iter().position(|chain| chain.wide == info.wide && chain.key == key);
+        if let Some(known) = known {
+            return Ok(Verdict::Chain(known as u32));
         }
-        Ok(Verdict::Chain(self.chain(Chain { rules: ordered.into_rules(), wide: info.wide })))
-    }
-
-    fn chain(&mut self, chain: Chain) -> usize {
-        let same = |known: &Chain| known.wide == chain.wide && known.rules == chain.rules;
-        self.chains.iter().position(same).unwrap_or_else(|| {
-            self.chains.push(chain);
+        let each = rules().flat_map(|(rule, entry)| {
+            profile.alternatives(entry).map(move |alternative| (rule, entry.action, alternative))
+        });
+        let rules = match one_of(each.clone(), info.wide) {
+            Some(values) => Rules::Values(values),
+            None => Rules::Ordered(ordered(each, info)?),
+        };
+        let known = self.chains.iter().position(|chain| chain.wide == info.wide && chain.rules == rules);
+        Ok(Verdict::Chain(known.unwrap_or_else(|| {
+            self.chains.push(Chain { key, rules, wide: info.wide });
             self.chains.len() - 1
-        })
+        }) as u32))
     }
 
     fn assemble(&self, lanes: &[(u32, Lane)]) -> Vec<Instruction> {
         let mut assembler = Assembler::default();
         let big_endian = self.profile.arches[0].big_endian();
-        let chain = |chain: &Chain| {
-            let Chain { rules, wide } = chain;
-            Goto::To(conditions::assemble(rules, self.profile.default, *wide, big_endian, &mut assembler))
+        let chain = |Chain { rules, wide, .. }: &Chain| {
+            assembler.push_return(self.profile.default);
+            match rules {
+                Rules::Ordered(rules) => conditions::assemble(rules, *wide, big_endian, &mut assembler),
+                Rules::Values(values) => values.assemble(*wide, big_endian, &mut assembler),
+            }
+            Goto::To(assembler.last())
         };
         let chains: Vec<Goto> = self.chains.iter().map(chain).collect();
         let mut entries = Vec::with_capacity(lanes.len());
@@ -300,7 +345,7 @@ impl Range {
     fn new(start: u32, verdict: Verdict, chains: &[Goto]) -> Range {
         let goto = match verdict {
             Verdict::Return(value) => Goto::Return(value),
-            Verdict::Chain(chain) => chains[chain],
+            Verdict::Chain(chain) => chains[chain as usize],
         };
         Range { start, goto }
     }
@@ -316,34 +361,52 @@ fn weight(from: u32, to: u32) -> u32 {
     (clamp(to) - clamp(from)).max(1)
 }
 
-/// Writes the search through `ranges`, one of which is known to hold the number.
+/// Writes the search through `ranges`, which together hold every number.
 fn search(ranges: &[Range], assembler: &mut Assembler) -> Goto {
+    let mut weight_before = Vec::with_capacity(ranges.len());
+    let mut sum = 0;
+    weight_before.push(sum);
+    for pair in ranges.windows(2) {
+        sum += weight(pair[0].start, pair[1].start);
+        weight_before.push(sum);
+    }
+    search_in(ranges, &weight_before, assembler)
+}
+
+/// The same through some of them, one of which is known to hold the number.
+fn search_in(ranges: &[Range], weight_before: &[u32], assembler: &mut Assembler) -> Goto {
     match ranges {
         [only] => only.goto,
         [before, single, after] if before.goto == after.goto && after.start == single.start + 1 => {
             assembler.branch(JUMP_EQUAL, single.start, single.goto, before.goto)
         }
         _ => {
-            let middle = balance(ranges);
+            let middle = balance(weight_before);
             let (low, high) = ranges.split_at(middle);
-            let high = search(high, assembler);
-            let low = search(low, assembler);
+            let (weight_low, weight_high) = weight_before.split_at(middle);
+            let high = search_in(high, weight_high, assembler);
+            let low = search_in(low, weight_low, assembler);
             assembler.branch(JUMP_GREATER_EQUAL, ranges[middle].start, high, low)
         }
     }
 }
 
-/// Where to split so that both sides weigh about the same. The last range is taken to weigh 1.
-fn balance(ranges: &[Range]) -> usize {
-    let weights = ranges.windows(2).map(|pair| weight(pair[0].start, pair[1].start));
-    let total: u32 = weights.clone().sum::<u32>() + 1;
-    let mut below = 0;
-    let mut best = (u32::MAX, 1);
-    for (index, weight) in weights.enumerate() {
-        below += weight;
-        best = best.min((below.abs_diff(total - below), index + 1));
+/// Where to split ranges, at least two, so that both sides weigh about the same: given what lies before each. The last range is
+/// taken to weigh 1.
+fn balance(weight_before: &[u32]) -> usize {
+    let base = weight_before[0];
+    let total = weight_before[weight_before.len() - 1] - base + 1;
+    let apart = |at: usize| {
+        let low = weight_before[at] - base;
+        low.abs_diff(total - low)
+    };
+    // The weights grow: what is nearest to the half lies on one side of it or the other.
+    let over = weight_before.partition_point(|weight| (weight - base) * 2 < total);
+    match over {
+        ..=1 => 1,
+        over if over == weight_before.len() || apart(over - 1) <= apart(over) => over - 1,
+        over => over,
     }
-    best.1
 }
 
 fn is_s390(info: &ArchInfo) -> bool {
@@ -351,27 +414,46 @@ fn is_s390(info: &ArchInfo) -> bool {
     matches!(info.arch, Arch::ScmpArchS390 | Arch::ScmpArchS390x)
 }
 
-/// The numbers under which a call arrives: its own, and the multiplexing call's with a first argument that selects it.
-fn numbers(row: Row, info: &ArchInfo) -> [Option<(u32, Option<u64>)>; 2] {
-    let multiplexed = info.multiplexers.zip(row.multiplexed()).map(|((socketcall, ipc), call)| match call {
-        Multiplexed::Socketcall(selector) => (socketcall, Some(selector)),
-        Multiplexed::Ipc(selector) => (ipc, Some(selector)),
-    });
-    [row.number(info).map(|number| (number, None)), multiplexed]
-}
-
 /// The conditions as an architecture compares them. Behind a multiplexer the first argument is the selector; like
 /// libseccomp we let the conditions on the others stand, although there they lie behind a pointer.
-fn narrowed(conditions: &[Condition], selector: Option<u64>, wide: bool) -> Vec<Condition> {
+fn narrowed(conditions: &[Condition], selector: Option<u8>, wide: bool) -> impl Iterator<Item = Condition> {
     let select = selector.map(|value| {
         let op = oci_spec::runtime::LinuxSeccompOperator::ScmpCmpEq;
-        Condition { arg: 0, op, value, mask: u64::MAX }
+        Condition { arg: 0, op, value: value.into(), mask: u64::MAX }
     });
-    let kept = conditions.iter().filter(|condition| selector.is_none() || condition.arg != 0);
-    select.into_iter().chain(kept.filter_map(|condition| condition.on(wide))).collect()
+    let kept = conditions.iter().filter(move |condition| selector.is_none() || condition.arg != 0);
+    select.into_iter().chain(kept.filter_map(move |condition| condition.on(wide)))
 }
 
-fn contradiction(entry: usize, other: usize, info: &ArchInfo) -> Error {
+/// The values of rules that want one argument to be one of several.
+fn one_of<'a>(
+    rules: impl Iterator<Item = (&'a Assigned, u32, &'a [Condition])>,
+    wide: bool,
+) -> Option<Values> {
+    let mut values = Values::default();
+    for (rule, action, alternative) in rules {
+        let mut conditions = narrowed(alternative, rule.selector, wide);
+        let (condition, None) = (conditions.next()?, conditions.next()) else { return None };
+        values.push(condition, action, wide)?;
+    }
+    values.sorted()
+}
+
+/// Rules in the order in which they decide.
+fn ordered<'a>(
+    rules: impl Iterator<Item = (&'a Assigned, u32, &'a [Condition])>,
+    info: &ArchInfo,
+) -> Result<Vec<Rule>, Error> {
+    let mut ordered = Ordered::default();
+    for (&Assigned { entry, selector, .. }, action, alternative) in rules {
+        let conditions = narrowed(alternative, selector, info.wide).collect();
+        let rule = Rule { conditions, action, entry };
+        ordered.add(rule, info.wide).map_err(|other| contradiction(entry, other, info))?;
+    }
+    Ok(ordered.into_rules())
+}
+
+fn contradiction(entry: u32, other: u32, info: &ArchInfo) -> Error {
     let sentence = format!(
         "on {}, its conditions are those of /linux/seccomp/syscalls/{other}, whose action is another",
         info.arch

@@ -1,5 +1,6 @@
 //! A profile, checked: every refusal is made here, before any code is written.
 
+use std::ops::Range;
 use std::path::Path;
 
 use oci_spec::runtime::{
@@ -16,8 +17,17 @@ use crate::{Error, Target, flag};
 /// One of `/linux/seccomp/syscalls`.
 pub(crate) struct Entry {
     pub action: u32,
-    /// Any of these must hold, each of which is a list of which all must hold; empty for "always".
-    pub alternatives: Vec<Vec<Condition>>,
+    /// Of [`Profile::conditions`]; none for "always".
+    conditions: Range<u32>,
+    /// Any one of them is enough; else all must hold.
+    any: bool,
+}
+
+impl Entry {
+    /// Whether it has no conditions.
+    pub fn always(&self) -> bool {
+        self.conditions.is_empty()
+    }
 }
 
 /// A profile after all checks.
@@ -28,9 +38,22 @@ pub(crate) struct Profile {
     pub flags: u32,
     pub uses_notify: bool,
     pub entries: Vec<Entry>,
-    /// Every known name of every entry, in order.
-    pub calls: Vec<(Row, usize)>,
+    /// Those of all entries in one list: an entry of a long profile then costs no allocation.
+    conditions: Vec<Condition>,
+    /// Every known name of every entry, in order, with the entry's index.
+    pub calls: Vec<(Row, u32)>,
     pub warnings: Vec<String>,
+}
+
+impl Profile {
+    /// What makes an entry's rules: any of these must hold, each of which is a list of which all must hold. One empty list for
+    /// "always".
+    pub fn alternatives(&self, entry: &Entry) -> impl Iterator<Item = &[Condition]> + Clone {
+        let conditions = &self.conditions[entry.conditions.start as usize..entry.conditions.end as usize];
+        let size = if entry.any { 1 } else { conditions.len().max(1) };
+        let always: &[&[Condition]] = if conditions.is_empty() { &[&[]] } else { &[] };
+        always.iter().copied().chain(conditions.chunks(size))
+    }
 }
 
 /// Reads `profile` for a kernel that is `target`.
@@ -42,16 +65,22 @@ pub(crate) fn read(profile: &LinuxSeccomp, target: &Target) -> Result<Profile, E
         flags: 0,
         uses_notify: false,
         entries: Vec::new(),
+        conditions: Vec::new(),
         calls: Vec::new(),
         warnings: Vec::new(),
     };
-    for (index, entry) in profile.syscalls().as_deref().unwrap_or_default().iter().enumerate() {
+    let entries = profile.syscalls().as_deref().unwrap_or_default();
+    read.entries.reserve_exact(entries.len());
+    read.calls.reserve_exact(entries.iter().map(|entry| entry.names().len()).sum());
+    for (index, entry) in entries.iter().enumerate() {
         let at = format_args!("syscalls/{index}");
         let action = action_of(entry.action(), entry.errno_ret(), &at, "errnoRet", target)?;
         read.uses_notify |= entry.action() == Action::ScmpActNotify;
-        let alternatives = alternatives(entry.args().as_deref().unwrap_or_default(), &at)?;
+        let begin = read.conditions.len() as u32;
+        let any = conditions(entry.args().as_deref().unwrap_or_default(), &at, &mut read.conditions)?;
         names(entry, index, &mut read)?;
-        read.entries.push(Entry { action, alternatives });
+        let conditions = begin..read.conditions.len() as u32;
+        read.entries.push(Entry { action, conditions, any });
     }
     listener(profile, read.uses_notify)?;
     read.flags = flags(profile.flags().as_deref(), read.uses_notify, target)?;
@@ -121,9 +150,14 @@ fn architectures(listed: &[Arch], target: &Target) -> Result<Vec<&'static ArchIn
     Ok(arches)
 }
 
-/// runc's reading of `args`: all must hold, but if one argument occurs twice, any one of them is enough.
-fn alternatives(args: &[LinuxSeccompArg], at: &dyn std::fmt::Display) -> Result<Vec<Vec<Condition>>, Error> {
-    let mut conditions = Vec::with_capacity(args.len());
+/// runc's reading of `args`: all must hold, but if one argument occurs twice, any one of them is enough, which is what comes back.
+/// Where all must hold they are sorted by argument.
+fn conditions(
+    args: &[LinuxSeccompArg],
+    at: &dyn std::fmt::Display,
+    conditions: &mut Vec<Condition>,
+) -> Result<bool, Error> {
+    let begin = conditions.len();
     let (mut seen, mut repeated) = (0_u8, false);
     for (index, arg) in args.iter().enumerate() {
         if arg.index() > 5 {
@@ -135,11 +169,10 @@ fn alternatives(args: &[LinuxSeccompArg], at: &dyn std::fmt::Display) -> Result<
         seen |= bit;
         conditions.push(condition(arg));
     }
-    if repeated {
-        return Ok(conditions.into_iter().map(|condition| vec![condition]).collect());
+    if !repeated {
+        conditions[begin..].sort_unstable_by_key(|condition| condition.arg);
     }
-    conditions.sort_unstable_by_key(|condition| condition.arg);
-    Ok(if conditions.is_empty() { Vec::new() } else { vec![conditions] })
+    Ok(repeated)
 }
 
 /// `SCMP_CMP_MASKED_EQ` compares the bits of `value` with `valueTwo`; no other operator looks at `valueTwo`.
@@ -156,7 +189,6 @@ fn names(entry: &LinuxSyscall, index: usize, read: &mut Profile) -> Result<(), E
     if entry.names().is_empty() {
         return Err(Error::new(format!("syscalls/{index}/names"), "there must be at least one name"));
     }
-    read.calls.reserve(entry.names().len());
     for (at, name) in entry.names().iter().enumerate() {
         let refuse = |sentence| Err(Error::new(format!("syscalls/{index}/names/{at}"), sentence));
         if name.is_empty() {
@@ -167,7 +199,7 @@ fn names(entry: &LinuxSyscall, index: usize, read: &mut Profile) -> Result<(), E
             return refuse("SCMP_ACT_NOTIFY cannot be used for the write syscall");
         }
         match syscalls::row(name) {
-            Some(row) => read.calls.push((row, index)),
+            Some(row) => read.calls.push((row, index as u32)),
             None => read.warnings.push(format!(
                 "/linux/seccomp/syscalls/{index}/names/{at}: the system call {name:?} is not known and has no effect"
             )),

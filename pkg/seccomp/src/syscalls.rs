@@ -19,7 +19,7 @@ pub(crate) struct Row(u16);
 /// Stored where an architecture has no such call.
 const ABSENT: u16 = 0xffff;
 /// Arm's private calls, 0x0f0000 + n, are stored as 0xf000 + n.
-const ARM_PRIVATE: u32 = 0x0f_0000;
+pub(crate) const ARM_PRIVATE: u32 = 0x0f_0000;
 const ARM_PRIVATE_STORED: u16 = 0xf000;
 
 /// A column of the table.
@@ -68,8 +68,8 @@ impl Row {
     pub(crate) fn multiplexed(self) -> Option<Multiplexed> {
         match MULTIPLEXED[self.0 as usize] {
             0 => None,
-            call if call & IPC == 0 => Some(Multiplexed::Socketcall(u64::from(call))),
-            call => Some(Multiplexed::Ipc(u64::from(call & !IPC))),
+            call if call & IPC == 0 => Some(Multiplexed::Socketcall(call)),
+            call => Some(Multiplexed::Ipc(call & !IPC)),
         }
     }
 }
@@ -77,8 +77,8 @@ impl Row {
 /// The first argument of the multiplexing call that selects another call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Multiplexed {
-    Socketcall(u64),
-    Ipc(u64),
+    Socketcall(u8),
+    Ipc(u8),
 }
 
 const IPC: u8 = 0x80;
