@@ -88,6 +88,9 @@ fn parse<T: DeserializeOwned>(text: &[u8], file: &'static str) -> Result<T, Refu
     let refuse = |pointer: String, message: String| Refused { file, pointer, message, section: "config.md" };
     let text =
         str::from_utf8(text).map_err(|error| refuse(String::new(), format!("is not UTF-8: {error}")))?;
+    if let Some(value) = cofferdam_json::read(text) {
+        return Ok(value);
+    }
     serde_json::from_str(text).map_err(|error| {
         let pointer =
             if error.is_data() { pointer_at(text, error.line(), error.column()) } else { String::new() };
@@ -297,5 +300,20 @@ mod tests {
             refusal(text),
             "config.json /annotations/a~1b~0c: invalid type: integer `1`, expected a string (line 1)"
         );
+    }
+
+    /// A config with each of its bytes gone, or another in its place, is the same value here, or none.
+    #[test]
+    fn a_damaged_config_is_never_taken_for_another() {
+        let text = crate::default_spec_json(true, None);
+        assert_eq!(cofferdam_json::read::<Spec>(&text), serde_json::from_str(&text).ok());
+        for at in 0..text.len() {
+            for other in ["", "\"", "\\", "0", ",", "}", " "] {
+                let damaged = format!("{}{other}{}", &text[..at], &text[at + 1..]);
+                if let Some(spec) = cofferdam_json::read::<Spec>(&damaged) {
+                    assert_eq!(spec, serde_json::from_str(&damaged).unwrap(), "{damaged}");
+                }
+            }
+        }
     }
 }

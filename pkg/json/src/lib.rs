@@ -1,0 +1,550 @@
+//! Reads JSON of the kind that engines write, in a third of serde_json's instructions, and says no to all else.
+//!
+//! A container's start waits for its config to be read: 18 kB as dockerd writes it, most of them names of system calls and blanks.
+//! serde_json looks at each byte on its own and keeps what it needs for an error's place. What is here looks at eight bytes at once,
+//! and has one error, which says nothing: whoever gets it asks serde_json, which then reads the text, or says where it is wrong. So
+//! all that must hold is that what is taken here is what serde_json would have taken. Numbers with a fraction or an exponent, and
+//! characters beyond the basic plane written as escapes, are left to it.
+
+use serde::de::value::BorrowedStrDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use std::fmt;
+
+/// How deep objects and arrays may lie in each other; serde_json goes down to 127.
+const DEEPEST: u8 = 100;
+
+/// The value that `text` holds; none if it is wrong, or of a kind that is left to serde_json.
+pub fn read<'de, T: de::Deserialize<'de>>(text: &'de str) -> Option<T> {
+    let mut input = Quick { text, at: 0, depth: 0 };
+    let value = T::deserialize(&mut input).ok()?;
+    input.peek().is_none().then_some(value)
+}
+
+struct Quick<'de> {
+    text: &'de str,
+    at: usize,
+    depth: u8,
+}
+
+/// What is read here is not this. The words of an error are serde_json's to find.
+#[derive(Debug)]
+struct No;
+
+impl fmt::Display for No {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("is not read quickly")
+    }
+}
+
+impl std::error::Error for No {}
+
+impl de::Error for No {
+    fn custom<T: fmt::Display>(_: T) -> No {
+        No
+    }
+
+    fn invalid_type(_: de::Unexpected<'_>, _: &dyn de::Expected) -> No {
+        No
+    }
+
+    fn invalid_value(_: de::Unexpected<'_>, _: &dyn de::Expected) -> No {
+        No
+    }
+}
+
+/// One in each byte.
+const ONES: u64 = u64::MAX / 255;
+const BLANKS: u64 = ONES * b' ' as u64;
+
+/// The highest bit of each byte that is zero; above the first one, perhaps, of others as well.
+fn zeroes(word: u64) -> u64 {
+    word.wrapping_sub(ONES) & !word & (ONES << 7)
+}
+
+impl<'de> Quick<'de> {
+    /// Eight bytes from `at` on, the first one lowest; none near the end.
+    fn word(&self, at: usize) -> Option<u64> {
+        let bytes = self.text.as_bytes().get(at..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*bytes))
+    }
+
+    #[inline]
+    fn byte(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    /// The next byte that is no white space, which stays where it is.
+    #[inline]
+    fn peek(&mut self) -> Option<u8> {
+        match self.byte() {
+            Some(..=b' ') => self.peek_behind_blanks(),
+            next => next,
+        }
+    }
+
+    fn peek_behind_blanks(&mut self) -> Option<u8> {
+        loop {
+            match self.byte()? {
+                b'\n' => {
+                    self.at += 1;
+                    // What comes now is indentation.
+                    while let Some(word) = self.word(self.at) {
+                        let blanks = (word ^ BLANKS).trailing_zeros() as usize / 8;
+                        self.at += blanks;
+                        if blanks < 8 {
+                            break;
+                        }
+                    }
+                }
+                b' ' | b'\t' | b'\r' => self.at += 1,
+                byte => return Some(byte),
+            }
+        }
+    }
+
+    /// Goes behind `wanted`, which must be what comes next.
+    fn expect(&mut self, wanted: u8) -> Result<(), No> {
+        if self.peek() != Some(wanted) {
+            return Err(No);
+        }
+        self.at += 1;
+        Ok(())
+    }
+
+    fn word_is(&mut self, wanted: &str) -> Result<(), No> {
+        if !self.text.as_bytes()[self.at..].starts_with(wanted.as_bytes()) {
+            return Err(No);
+        }
+        self.at += wanted.len();
+        Ok(())
+    }
+
+    /// Goes to the first byte of a string's text that is not itself: a quote, a backslash or a control character.
+    fn skip_plain(&mut self) {
+        while let Some(word) = self.word(self.at) {
+            let odd = zeroes(word ^ (ONES * u64::from(b'"')))
+                | zeroes(word ^ (ONES * u64::from(b'\\')))
+                | zeroes(word & (ONES * 0xe0));
+            if odd != 0 {
+                self.at += odd.trailing_zeros() as usize / 8;
+                return;
+            }
+            self.at += 8;
+        }
+        while self.byte().is_some_and(|byte| !matches!(byte, b'"' | b'\\' | ..=0x1f)) {
+            self.at += 1;
+        }
+    }
+
+    /// A string as it stands in the text; none if it has escapes, with all that comes before the first one.
+    fn plain(&mut self) -> Result<(&'de str, bool), No> {
+        self.expect(b'"')?;
+        let begin = self.at;
+        self.skip_plain();
+        let plain = self.text.get(begin..self.at).ok_or(No)?;
+        match self.byte() {
+            Some(b'"') => {
+                self.at += 1;
+                Ok((plain, true))
+            }
+            Some(b'\\') => Ok((plain, false)),
+            _ => Err(No),
+        }
+    }
+
+    /// The rest of a string that begins with `plain` and goes on with an escape.
+    #[cold]
+    fn escaped(&mut self, plain: &str) -> Result<String, No> {
+        let mut string = plain.to_owned();
+        loop {
+            match self.byte() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(string);
+                }
+                Some(b'\\') => {
+                    self.at += 1;
+                    string.push(self.escape()?);
+                }
+                _ => return Err(No),
+            }
+            let begin = self.at;
+            self.skip_plain();
+            string.push_str(self.text.get(begin..self.at).ok_or(No)?);
+        }
+    }
+
+    /// What stands behind a backslash.
+    fn escape(&mut self) -> Result<char, No> {
+        let letter = self.byte().ok_or(No)?;
+        self.at += 1;
+        Ok(match letter {
+            b'"' | b'\\' | b'/' => char::from(letter),
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                let digits = self.text.as_bytes().get(self.at..self.at + 4).ok_or(No)?;
+                self.at += 4;
+                let mut code = 0;
+                for digit in digits {
+                    code = code << 4 | char::from(*digit).to_digit(16).ok_or(No)?;
+                }
+                // Halves of a pair are no characters.
+                char::from_u32(code).ok_or(No)?
+            }
+            _ => return Err(No),
+        })
+    }
+
+    /// A string for a visitor, without a copy where it has no escapes.
+    fn string<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, No> {
+        match self.plain()? {
+            (plain, true) => visitor.visit_borrowed_str(plain),
+            (plain, false) => visitor.visit_string(self.escaped(plain)?),
+        }
+    }
+
+    /// A whole number: its magnitude, and whether it is below zero.
+    fn number(&mut self) -> Result<(u64, bool), No> {
+        let negative = self.byte() == Some(b'-');
+        self.at += usize::from(negative);
+        let begin = self.at;
+        let mut value = 0_u64;
+        while let Some(digit @ b'0'..=b'9') = self.byte() {
+            let digit = u64::from(digit - b'0');
+            value = value.checked_mul(10).and_then(|value| value.checked_add(digit)).ok_or(No)?;
+            self.at += 1;
+        }
+        let leading_zero = value == 0 || self.text.as_bytes()[begin] == b'0';
+        match self.byte() {
+            _ if self.at == begin => Err(No),
+            _ if leading_zero && (negative || self.at > begin + 1) => Err(No),
+            Some(b'.' | b'e' | b'E') => Err(No),
+            _ => Ok((value, negative)),
+        }
+    }
+
+    fn visit_number<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, No> {
+        match self.number()? {
+            (value, false) => visitor.visit_u64(value),
+            (value, true) => visitor.visit_i64(0_i64.checked_sub_unsigned(value).ok_or(No)?),
+        }
+    }
+
+    /// Goes behind an opening bracket.
+    fn open(&mut self, bracket: u8) -> Result<(), No> {
+        self.expect(bracket)?;
+        self.depth += 1;
+        if self.depth > DEEPEST { Err(No) } else { Ok(()) }
+    }
+
+    /// Goes behind a closing bracket, which must be what comes next.
+    fn close(&mut self, bracket: u8) -> Result<(), No> {
+        self.depth -= 1;
+        self.expect(bracket)
+    }
+
+    /// Whether there is one more in a list that ends with `close`; goes behind the comma.
+    fn more(&mut self, first: &mut bool, close: u8) -> Result<bool, No> {
+        let next = self.peek().ok_or(No)?;
+        if next == close {
+            return Ok(false);
+        }
+        if std::mem::take(first) {
+            return Ok(true);
+        }
+        if next != b',' {
+            return Err(No);
+        }
+        self.at += 1;
+        // A bracket that comes now is neither a key nor a value.
+        Ok(true)
+    }
+}
+
+/// The items of an array, the keys and values of an object.
+struct Items<'a, 'de> {
+    input: &'a mut Quick<'de>,
+    first: bool,
+}
+
+impl<'de> SeqAccess<'de> for Items<'_, 'de> {
+    type Error = No;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, No> {
+        if self.input.more(&mut self.first, b']')? {
+            seed.deserialize(&mut *self.input).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+}
+
+impl<'de> MapAccess<'de> for Items<'_, 'de> {
+    type Error = No;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, No> {
+        if !self.input.more(&mut self.first, b'}')? {
+            return Ok(None);
+        }
+        // A key that is to be a number is a string all the same, and is refused with it.
+        if self.input.peek() != Some(b'"') {
+            return Err(No);
+        }
+        seed.deserialize(&mut *self.input).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, No> {
+        self.input.expect(b':')?;
+        seed.deserialize(&mut *self.input)
+    }
+}
+
+/// These differ in what serde_json says about another kind of value, and here nothing is said.
+macro_rules! any {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+            self.deserialize_any(visitor)
+        })*
+    };
+}
+
+macro_rules! numbers {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+            self.peek();
+            self.visit_number(visitor)
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for &mut Quick<'de> {
+    type Error = No;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        match self.peek().ok_or(No)? {
+            b'"' => self.string(visitor),
+            b'{' => self.deserialize_map(visitor),
+            b'[' => self.deserialize_seq(visitor),
+            b't' => self.word_is("true").and_then(|()| visitor.visit_bool(true)),
+            b'f' => self.word_is("false").and_then(|()| visitor.visit_bool(false)),
+            b'n' => self.word_is("null").and_then(|()| visitor.visit_unit()),
+            _ => self.visit_number(visitor),
+        }
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        if self.peek() == Some(b'n') {
+            self.word_is("null")?;
+            return visitor.visit_none();
+        }
+        visitor.visit_some(self)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        self.open(b'{')?;
+        let value = visitor.visit_map(Items { input: self, first: true })?;
+        self.close(b'}')?;
+        Ok(value)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, No> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        self.open(b'[')?;
+        let value = visitor.visit_seq(Items { input: self, first: true })?;
+        self.close(b']')?;
+        Ok(value)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, No> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, No> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, No> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, No> {
+        match self.plain()? {
+            (name, true) => visitor.visit_enum(BorrowedStrDeserializer::new(name)),
+            _ => Err(No),
+        }
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        self.string(visitor)
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        self.string(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        self.string(visitor)
+    }
+
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        self.string(visitor)
+    }
+
+    /// serde_json reads bytes from a string or an array.
+    fn deserialize_bytes<V: Visitor<'de>>(self, _: V) -> Result<V::Value, No> {
+        Err(No)
+    }
+
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, _: V) -> Result<V::Value, No> {
+        Err(No)
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, No> {
+        self.deserialize_any(visitor)
+    }
+
+    any! { deserialize_bool deserialize_unit deserialize_ignored_any }
+
+    numbers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+        deserialize_f32 deserialize_f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+
+    fn value(text: &str) -> Option<Value> {
+        read(text)
+    }
+
+    #[test]
+    fn what_is_taken_is_what_serde_json_takes() {
+        for text in [
+            "null",
+            " true ",
+            "false\n",
+            "0",
+            "-1",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "[]",
+            "{}",
+            "[1,2 , 3]",
+            "{\"a\":{\"b\":[{}]},\n        \"c\" :\t\"d\"}",
+            "\"\"",
+            "\"12345678\"",
+            "\"1234567\\\"8\\\\ \\/\\b\\f\\n\\r\\t\"",
+            "\"\\u003c\\u00e9\\u20ac é€𝄞\"",
+            "\"a long string with an é in it, and 𝄞 at its end 𝄞\"",
+        ] {
+            assert_eq!(value(text).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_not_taken() {
+        for text in [
+            "",
+            " ",
+            "nul",
+            "nulll",
+            "tru",
+            "01",
+            "-",
+            "-01",
+            "+1",
+            ".5",
+            "1.",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "[",
+            "]",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1,}",
+            "{,}",
+            "{a:1}",
+            "{1:1}",
+            "[1}",
+            "{\"a\":1]",
+            "\"",
+            "\"a",
+            "\"\\\"",
+            "\"\\x\"",
+            "\"\\u12\"",
+            "\"\\u12g4\"",
+            "\"\\ud834\"",
+            "\"\u{1}\"",
+            "\"a tab\tin it\"",
+            "1 1",
+            "\u{a0}1",
+            "\"12345678",
+            "18446744073709551616",
+            "-9223372036854775809",
+        ] {
+            assert_eq!(value(text), None, "{text}");
+            let theirs = serde_json::from_str::<Value>(text);
+            assert!(theirs.is_err() || theirs.unwrap().is_f64(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_to_serde_json_is_not_taken() {
+        for text in ["1.5", "1e3", "-0", "\"\\ud834\\udd1e\""] {
+            assert!(value(text).is_none() && serde_json::from_str::<Value>(text).is_ok(), "{text}");
+        }
+        let deep = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(value(&deep(100)).is_some() && value(&deep(101)).is_none());
+    }
+
+    #[test]
+    fn typed_values_are_read_as_serde_json_reads_them() {
+        type Typed = BTreeMap<String, Option<(u8, i64, Vec<String>, bool)>>;
+        for text in [
+            r#"{"a": [255, -3, ["x", "y\n"], true], "b": null, "c\u0041": [0, 3, [], false]}"#,
+            r#"{"a": [256, -3, [], true]}"#,
+            r#"{"a": [-1, -3, [], true]}"#,
+            r#"{"a": ["1", -3, [], true]}"#,
+            r#"{"a": [1, -3, [], true, 1]}"#,
+            r#"{"a": [1, -3, []]}"#,
+            r#"{"a": [1, -3, [], 1]}"#,
+            r#"{"a": [1, -3, [null], true]}"#,
+            r#"{"a": {}}"#,
+        ] {
+            assert_eq!(read::<Typed>(text), serde_json::from_str::<Typed>(text).ok(), "{text}");
+        }
+    }
+}
