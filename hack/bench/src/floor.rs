@@ -1,7 +1,7 @@
 //! Builds the floor and rss.c, and the floor's seccomp filters.
 
 use crate::Result;
-use cofferdam_seccomp::{Target, compile};
+use cofferdam_seccomp::{Seccomp, Target, compile};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -74,7 +74,7 @@ fn cc(dir: &Path, source: &str, program: &str, defines: &[String]) -> Result<()>
 /// If the profile does not compile.
 pub fn filter(dir: &Path, name: &str, config: &serde_json::Value) -> Result<Option<PathBuf>> {
     let Some(profile) = config.pointer("/linux/seccomp") else { return Ok(None) };
-    let profile: oci_spec::runtime::LinuxSeccomp = serde_json::from_value(profile.clone())?;
+    let profile: Seccomp = serde_json::from_value(profile.clone())?;
     let target = Target::newest().ok_or("seccomp knows no such architecture")?;
     let file = dir.join(format!("{name}.bpf"));
     fs::write(&file, compile(&profile, &target)?.to_bytes())?;

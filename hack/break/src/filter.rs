@@ -2,8 +2,7 @@
 
 use crate::tracer::{Act, Aim, Ending, Tracer, When};
 use crate::{Result, errno};
-use cofferdam_seccomp::{Target, compile, native_arch, syscalls};
-use oci_spec::runtime::LinuxSeccomp;
+use cofferdam_seccomp::{Seccomp, Target, compile, native_arch, syscalls};
 use serde_json::json;
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -57,7 +56,7 @@ pub fn load(rules: &[Rule]) -> Result<()> {
         .iter()
         .map(|rule| json!({"names": [rule.call], "action": "SCMP_ACT_ERRNO", "errnoRet": rule.errno}))
         .collect();
-    let profile: LinuxSeccomp =
+    let profile: Seccomp =
         serde_json::from_value(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": calls}))?;
     let target = Target::newest().ok_or("there is no table of this machine's system calls")?;
     let program = compile(&profile, &target).map_err(|error| error.to_string())?;

@@ -31,12 +31,11 @@ impl Filter {
             Step::LoadSeccomp { filter, flags } => Some((filter.clone(), *flags)),
             _ => None,
         })?;
-        let path = profile.listener_path().as_ref().map(|path| path.to_string_lossy().into_owned());
         Some(Filter {
             program,
             flags,
-            listener_path: path.unwrap_or_default(),
-            listener_metadata: profile.listener_metadata().clone().unwrap_or_default(),
+            listener_path: profile.listener_path.clone().unwrap_or_default(),
+            listener_metadata: profile.listener_metadata.clone().unwrap_or_default(),
         })
     }
 

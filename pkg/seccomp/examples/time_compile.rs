@@ -10,8 +10,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cofferdam_seccomp::interpret::{Call, run};
-use cofferdam_seccomp::{Instruction, Target, compile};
-use oci_spec::runtime::{Arch, LinuxSeccomp};
+use cofferdam_seccomp::{Instruction, Seccomp, Target, compile};
+use oci_spec::runtime::Arch;
 use serde_json::{Value, json};
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
@@ -29,7 +29,7 @@ fn main() {
         if let Some(profile) = json.pointer("/linux/seccomp") {
             json = profile.clone();
         }
-        let profile: LinuxSeccomp = serde_json::from_value(json.clone()).unwrap();
+        let profile: Seccomp = serde_json::from_value(json.clone()).unwrap();
         let program = compile(&profile, &target).unwrap_or_else(|error| panic!("{file}: {error}"));
         let (minimum, median) = time(|| compile(&profile, &target));
         println!("{file}");

@@ -271,9 +271,7 @@ impl Builder<'_> {
         info: &'static ArchInfo,
     ) -> Result<Verdict, Error> {
         let profile = self.profile;
-        let rules = || {
-            by_number.from(first).map(|rule| (rule, &profile.entries[rule.entry as usize]))
-        };
+        let rules = || by_number.from(first).map(|rule| (rule, &profile.entries[rule.entry as usize]));
         let always = |(rule, entry): &(&Assigned, &Entry)| {
             let holds = |alternative| narrowed(alternative, rule.selector, info.wide).next().is_none();
             rule.selector.is_none() && (entry.always() || profile.alternatives(entry).any(holds))

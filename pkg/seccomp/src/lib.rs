@@ -22,16 +22,18 @@ mod action;
 mod arch;
 mod bpf;
 mod conditions;
+mod document;
 pub mod interpret;
 mod lanes;
 mod profile;
 pub mod syscalls;
 
-use oci_spec::runtime::{Arch, LinuxSeccomp};
+use oci_spec::runtime::Arch;
 use serde::{Deserialize, Serialize};
 
 pub use action::{ActionSet, describe};
 pub use bpf::{Instruction, MAX_INSTRUCTIONS};
+pub use document::Seccomp;
 
 /// `SECCOMP_FILTER_FLAG_*` of linux/seccomp.h.
 pub mod flag {
@@ -168,7 +170,9 @@ pub struct Program {
 impl Program {
     /// The instructions as an array of `struct sock_filter`, in this machine's byte order.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.instructions.iter().flat_map(|instruction| instruction.to_bytes()).collect()
+        let mut bytes = Vec::with_capacity(self.instructions.len() * 8);
+        self.instructions.iter().for_each(|instruction| bytes.extend_from_slice(&instruction.to_bytes()));
+        bytes
     }
 }
 
@@ -194,7 +198,7 @@ impl Error {
 /// # Errors
 /// If the profile contradicts the specification or itself, asks for what the kernel lacks, or needs more than
 /// [`MAX_INSTRUCTIONS`].
-pub fn compile(profile: &LinuxSeccomp, target: &Target) -> Result<Program, Error> {
+pub fn compile(profile: &Seccomp, target: &Target) -> Result<Program, Error> {
     let profile = profile::read(profile, target)?;
     let instructions = lanes::build(&profile)?;
     if instructions.len() > MAX_INSTRUCTIONS {

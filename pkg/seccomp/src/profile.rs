@@ -1,17 +1,16 @@
 //! A profile, checked: every refusal is made here, before any code is written.
 
 use std::ops::Range;
-use std::path::Path;
 
 use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompFilterFlag as Flag,
-    LinuxSeccompOperator as Op, LinuxSyscall,
+    Arch, LinuxSeccompAction as Action, LinuxSeccompFilterFlag as Flag, LinuxSeccompOperator as Op,
 };
 
 use crate::action::{self, BadErrno};
 use crate::arch::{self, ArchInfo};
 use crate::conditions::Condition;
-use crate::syscalls::{self, Row};
+use crate::document::{Arg, Name, Seccomp, Syscall};
+use crate::syscalls::Row;
 use crate::{Error, Target, flag};
 
 /// One of `/linux/seccomp/syscalls`.
@@ -57,11 +56,11 @@ impl Profile {
 }
 
 /// Reads `profile` for a kernel that is `target`.
-pub(crate) fn read(profile: &LinuxSeccomp, target: &Target) -> Result<Profile, Error> {
+pub(crate) fn read(profile: &Seccomp, target: &Target) -> Result<Profile, Error> {
     let default = default_action(profile, target)?;
     let mut read = Profile {
         default,
-        arches: architectures(profile.architectures().as_deref().unwrap_or_default(), target)?,
+        arches: architectures(profile.architectures.as_deref().unwrap_or_default(), target)?,
         flags: 0,
         uses_notify: false,
         entries: Vec::new(),
@@ -69,32 +68,32 @@ pub(crate) fn read(profile: &LinuxSeccomp, target: &Target) -> Result<Profile, E
         calls: Vec::new(),
         warnings: Vec::new(),
     };
-    let entries = profile.syscalls().as_deref().unwrap_or_default();
+    let entries = profile.syscalls.as_deref().unwrap_or_default();
     read.entries.reserve_exact(entries.len());
-    read.calls.reserve_exact(entries.iter().map(|entry| entry.names().len()).sum());
+    read.calls.reserve_exact(entries.iter().map(|entry| entry.names.len()).sum());
     for (index, entry) in entries.iter().enumerate() {
         let at = format_args!("syscalls/{index}");
-        let action = action_of(entry.action(), entry.errno_ret(), &at, "errnoRet", target)?;
-        read.uses_notify |= entry.action() == Action::ScmpActNotify;
+        let action = action_of(entry.action, entry.errno_ret, &at, "errnoRet", target)?;
+        read.uses_notify |= entry.action == Action::ScmpActNotify;
         let begin = read.conditions.len() as u32;
-        let any = conditions(entry.args().as_deref().unwrap_or_default(), &at, &mut read.conditions)?;
+        let any = conditions(entry.args.as_deref().unwrap_or_default(), &at, &mut read.conditions)?;
         names(entry, index, &mut read)?;
         let conditions = begin..read.conditions.len() as u32;
         read.entries.push(Entry { action, conditions, any });
     }
     listener(profile, read.uses_notify)?;
-    read.flags = flags(profile.flags().as_deref(), read.uses_notify, target)?;
+    read.flags = flags(profile.flags.as_deref(), read.uses_notify, target)?;
     Ok(read)
 }
 
-fn default_action(profile: &LinuxSeccomp, target: &Target) -> Result<u32, Error> {
-    let action = profile.default_action();
+fn default_action(profile: &Seccomp, target: &Target) -> Result<u32, Error> {
+    let action = profile.default_action;
     if action == Action::ScmpActNotify {
         // The process that loads the filter would have to ask an agent that has not got the filter's fd yet.
         return Err(Error::new("defaultAction", "SCMP_ACT_NOTIFY cannot be the default action"));
     }
     let at = format_args!("");
-    action_of(action, profile.default_errno_ret(), &at, "defaultErrnoRet", target).map_err(|mut error| {
+    action_of(action, profile.default_errno_ret, &at, "defaultErrnoRet", target).map_err(|mut error| {
         if error.pointer.ends_with("/action") {
             error.pointer = "/linux/seccomp/defaultAction".into();
         }
@@ -153,18 +152,18 @@ fn architectures(listed: &[Arch], target: &Target) -> Result<Vec<&'static ArchIn
 /// runc's reading of `args`: all must hold, but if one argument occurs twice, any one of them is enough, which is what comes back.
 /// Where all must hold they are sorted by argument.
 fn conditions(
-    args: &[LinuxSeccompArg],
+    args: &[Arg],
     at: &dyn std::fmt::Display,
     conditions: &mut Vec<Condition>,
 ) -> Result<bool, Error> {
     let begin = conditions.len();
     let (mut seen, mut repeated) = (0_u8, false);
     for (index, arg) in args.iter().enumerate() {
-        if arg.index() > 5 {
-            let sentence = format!("a system call has the arguments 0 to 5, not {}", arg.index());
+        if arg.index > 5 {
+            let sentence = format!("a system call has the arguments 0 to 5, not {}", arg.index);
             return Err(Error::new(format!("{at}/args/{index}/index"), sentence));
         }
-        let bit = 1 << arg.index();
+        let bit = 1 << arg.index;
         repeated |= seen & bit != 0;
         seen |= bit;
         conditions.push(condition(arg));
@@ -176,31 +175,29 @@ fn conditions(
 }
 
 /// `SCMP_CMP_MASKED_EQ` compares the bits of `value` with `valueTwo`; no other operator looks at `valueTwo`.
-fn condition(arg: &LinuxSeccompArg) -> Condition {
-    let (value, mask) = match arg.op() {
-        Op::ScmpCmpMaskedEq => (arg.value_two().unwrap_or(0), arg.value()),
-        _ => (arg.value(), u64::MAX),
+fn condition(arg: &Arg) -> Condition {
+    let (value, mask) = match arg.op {
+        Op::ScmpCmpMaskedEq => (arg.value_two.unwrap_or(0), arg.value),
+        _ => (arg.value, u64::MAX),
     };
-    Condition { arg: arg.index() as u8, op: arg.op(), value, mask }
+    Condition { arg: arg.index as u8, op: arg.op, value, mask }
 }
 
 /// Names the table does not have are passed over, as runc does: profiles are written for kernels to come.
-fn names(entry: &LinuxSyscall, index: usize, read: &mut Profile) -> Result<(), Error> {
-    if entry.names().is_empty() {
+fn names(entry: &Syscall, index: usize, read: &mut Profile) -> Result<(), Error> {
+    if entry.names.is_empty() {
         return Err(Error::new(format!("syscalls/{index}/names"), "there must be at least one name"));
     }
-    for (at, name) in entry.names().iter().enumerate() {
+    for (at, name) in entry.names.iter().enumerate() {
         let refuse = |sentence| Err(Error::new(format!("syscalls/{index}/names/{at}"), sentence));
-        if name.is_empty() {
-            return refuse("an empty string names no system call");
-        }
-        if entry.action() == Action::ScmpActNotify && name == "write" {
+        match name {
             // What loads the filter must still be able to report, before any agent can answer (runc's rule).
-            return refuse("SCMP_ACT_NOTIFY cannot be used for the write syscall");
-        }
-        match syscalls::row(name) {
-            Some(row) => read.calls.push((row, index as u32)),
-            None => read.warnings.push(format!(
+            Name::Known(row) if entry.action == Action::ScmpActNotify && row.name() == "write" => {
+                return refuse("SCMP_ACT_NOTIFY cannot be used for the write syscall");
+            }
+            Name::Known(row) => read.calls.push((*row, index as u32)),
+            Name::Unknown(name) if name.is_empty() => return refuse("an empty string names no system call"),
+            Name::Unknown(name) => read.warnings.push(format!(
                 "/linux/seccomp/syscalls/{index}/names/{at}: the system call {name:?} is not known and has no effect"
             )),
         }
@@ -209,9 +206,8 @@ fn names(entry: &LinuxSyscall, index: usize, read: &mut Profile) -> Result<(), E
 }
 
 /// Empty strings are what engines written in Go send for "not set".
-fn listener(profile: &LinuxSeccomp, uses_notify: bool) -> Result<(), Error> {
-    let path = profile.listener_path().as_deref().unwrap_or(Path::new(""));
-    if !path.as_os_str().is_empty() {
+fn listener(profile: &Seccomp, uses_notify: bool) -> Result<(), Error> {
+    if profile.listener_path.as_ref().is_some_and(|path| !path.is_empty()) {
         return Ok(());
     }
     if uses_notify {
@@ -220,7 +216,7 @@ fn listener(profile: &LinuxSeccomp, uses_notify: bool) -> Result<(), Error> {
             "SCMP_ACT_NOTIFY needs the socket of an agent, and none is set",
         ));
     }
-    if profile.listener_metadata().as_ref().is_some_and(|metadata| !metadata.is_empty()) {
+    if profile.listener_metadata.as_ref().is_some_and(|metadata| !metadata.is_empty()) {
         return Err(Error::new("listenerMetadata", "it must not be set while listenerPath is not"));
     }
     Ok(())

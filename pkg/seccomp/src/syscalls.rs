@@ -51,7 +51,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 impl Row {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         let row = self.0 as usize;
         &NAMES[OFFSETS[row] as usize..OFFSETS[row + 1] as usize]
     }

@@ -10,7 +10,7 @@
 //!
 //! # Why these are not all `oci-spec`'s types
 //!
-//! `resources` (after a repair, see [`linux`]) and `seccomp` are. The others lose what a runtime must know, as seen in
+//! `resources` is (after a repair, see [`linux`]), and `seccomp` is pkg/seccomp's, which wants no strings. The others lose what a runtime must know, as seen in
 //! oci-spec 0.10:
 //!
 //! - an unknown capability is an error (the spec wants a warning), and the sets are hash sets, so that neither the order nor

@@ -7,13 +7,12 @@ mod meaning;
 mod peer;
 mod refusals;
 
-use cofferdam_seccomp::{ActionSet, Target, flag};
-use oci_spec::runtime::LinuxSeccomp;
+use cofferdam_seccomp::{ActionSet, Seccomp, Target, flag};
 use serde_json::Value;
 
 const ENOSYS: u32 = 0x0005_0026;
 
-fn profile(json: &Value) -> LinuxSeccomp {
+fn profile(json: &Value) -> Seccomp {
     serde_json::from_value(json.clone()).unwrap_or_else(|error| panic!("{error}: {json}"))
 }
 
