@@ -11,7 +11,7 @@ use crate::action::{self, ENOSYS, KILL_THREAD};
 use crate::arch::{ArchInfo, X32_BIT};
 use crate::bpf::{ARCH, Assembler, Goto, Instruction, JUMP_EQUAL, JUMP_GREATER_EQUAL, NUMBER};
 use crate::conditions::{self, Condition, Ordered, Rule, Values};
-use crate::profile::{Entry, Profile};
+use crate::profile::Profile;
 use crate::syscalls::{ARM_PRIVATE, Multiplexed};
 
 /// What a number leads to.
@@ -70,53 +70,83 @@ pub(crate) fn build(profile: &Profile) -> Result<Vec<Instruction>, Error> {
     Ok(builder.assemble(&lanes))
 }
 
-/// A rule for a number.
+/// What the profile says of one number.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Nothing.
+    Unnamed,
+    /// The first rule without conditions, for it beats all others.
+    Decided(u32),
+    /// Rules with conditions: the first one's place in [`ByNumber::rules`].
+    Rules(u32),
+}
+
+/// A rule with conditions for a number.
 #[derive(Clone, Copy)]
 struct Assigned {
     entry: u32,
     /// Behind a multiplexing call: the first argument that selects the call meant.
     selector: Option<u8>,
-    /// The place of the next rule for the same number, counted from 1; 0 for none.
+    /// The place of the next rule for the same number; 0 for none.
     next: u32,
+    /// Of the first: the place of the last.
+    last: u32,
 }
 
-/// The rules of each number, in the profile's order. Numbers are few and dense, so each has a place of its own: sorting the rules by
-/// number took a third of the compilation.
-struct ByNumber {
+/// Numbers are few and dense, so each has a place of its own: sorting the rules by number took a third of the compilation.
+struct ByNumber<'a> {
+    places: &'a mut [Place; PLACES],
+    /// Behind the last place that is named.
+    end: usize,
+    /// In the profile's order.
     rules: Vec<Assigned>,
-    /// By number: the places of its first rule and of its last one, counted from 1.
-    ends: [(u32, u32); PLACES],
 }
 
 /// Above the plain numbers there are only Arm's private ones, 0x0f0001 to 0x0f0006 (tested in syscalls.rs).
 const PLAIN: usize = 1008;
 const PLACES: usize = PLAIN + 16;
 
-impl ByNumber {
-    /// `number` is without its architecture's base.
-    fn push(&mut self, number: u32, entry: u32, selector: Option<u8>) {
-        self.rules.push(Assigned { entry, selector, next: 0 });
-        let place = self.rules.len() as u32;
+impl ByNumber<'_> {
+    /// The place of a number, which is without its architecture's base.
+    fn place(&mut self, number: u32) -> &mut Place {
         let number = number as usize;
-        let (first, last) = &mut self.ends[if number < PLAIN { number } else { PLAIN + number % 16 }];
-        match self.rules.get_mut((*last as usize).wrapping_sub(1)) {
-            Some(before) => before.next = place,
-            None => *first = place,
-        }
-        *last = place;
+        let place = if number < PLAIN { number } else { PLAIN + number % 16 };
+        self.end = self.end.max(place + 1);
+        &mut self.places[place]
     }
 
-    /// The numbers that have rules, in order, each with its first rule.
-    fn numbers(&self) -> impl Iterator<Item = (u32, &Assigned)> {
-        self.ends.iter().enumerate().filter(|(_, (first, _))| *first != 0).map(|(place, (first, _))| {
+    fn decide(&mut self, number: u32, action: u32) {
+        let place = self.place(number);
+        if !matches!(place, Place::Decided(_)) {
+            *place = Place::Decided(action);
+        }
+    }
+
+    fn push(&mut self, number: u32, entry: u32, selector: Option<u8>) {
+        let new = self.rules.len() as u32;
+        match self.place(number) {
+            Place::Decided(_) => return,
+            &mut Place::Rules(first) => {
+                let last = std::mem::replace(&mut self.rules[first as usize].last, new);
+                self.rules[last as usize].next = new;
+            }
+            unnamed => *unnamed = Place::Rules(new),
+        }
+        self.rules.push(Assigned { entry, selector, next: 0, last: new });
+    }
+
+    /// The places up to the last one that is named, with their numbers.
+    fn numbers(&self) -> impl Iterator<Item = (u32, Place)> {
+        self.places[..self.end].iter().enumerate().map(|(place, what)| {
             let private = place.checked_sub(PLAIN).map(|private| ARM_PRIVATE + private as u32);
-            (private.unwrap_or(place as u32), &self.rules[*first as usize - 1])
+            (private.unwrap_or(place as u32), *what)
         })
     }
 
     /// A rule and those behind it for the same number.
-    fn from<'a>(&'a self, first: &'a Assigned) -> impl Iterator<Item = &'a Assigned> + Clone {
-        std::iter::successors(Some(first), |rule| self.rules.get((rule.next as usize).wrapping_sub(1)))
+    fn from(&self, first: u32) -> impl Iterator<Item = &Assigned> + Clone {
+        let next = |rule: &&Assigned| self.rules.get(rule.next as usize).filter(|_| rule.next != 0);
+        std::iter::successors(self.rules.get(first as usize), next)
     }
 }
 
@@ -127,8 +157,8 @@ struct Builder<'a> {
 
 /// What the profile says of one architecture's numbers.
 struct Decisions {
-    /// Sorted by number.
-    decided: Vec<(u32, Verdict)>,
+    /// Where something else begins to hold, sorted by number. Before the first one and from the last one on it is the default.
+    changes: Vec<(u32, Verdict)>,
     /// Calls above this are newer than the profile; none if the profile names no call of this architecture.
     newest: Option<u32>,
 }
@@ -195,18 +225,12 @@ impl Builder<'_> {
         lane
     }
 
-    /// Writes the ranges from `start` to the last number the profile decides, and what follows it.
+    /// Writes the ranges from `start` on.
     fn fill(&self, lane: &mut Lane, start: u32, decisions: &Decisions) {
-        let default = Verdict::Return(self.profile.default);
-        let mut next = start;
-        for &(number, verdict) in &decisions.decided {
-            if number > next {
-                lane.push(next, default);
-            }
+        lane.push(start, Verdict::Return(self.profile.default));
+        for &(number, verdict) in &decisions.changes {
             lane.push(number, verdict);
-            next = number + 1;
         }
-        lane.push(next, default);
     }
 
     /// Calls newer than the profile exist for programs that try them and fall back on ENOSYS, and on nothing else.
@@ -225,66 +249,84 @@ impl Builder<'_> {
     }
 
     fn decisions(&mut self, info: &'static ArchInfo) -> Result<Decisions, Error> {
-        let profile = self.profile;
-        let mut by_number =
-            ByNumber { rules: Vec::with_capacity(profile.calls.len() + 32), ends: [(0, 0); PLACES] };
-        let mut newest = None;
-        for &(row, entry) in &profile.calls {
-            // An entry that says what is said anyway is no rule, but it shows what the profile's author knew of.
-            let redundant = profile.entries[entry as usize].action == profile.default;
-            let mut assign = |number: u32, selector| {
-                newest = newest.max(Some(number));
-                if !redundant {
-                    by_number.push(number - info.base, entry, selector);
-                }
-            };
-            if let Some(number) = row.number(info) {
-                assign(number, None);
-            }
-            if let Some((socketcall, ipc)) = info.multiplexers {
-                match row.multiplexed() {
-                    Some(Multiplexed::Socketcall(selector)) => assign(socketcall, Some(selector)),
-                    Some(Multiplexed::Ipc(selector)) => assign(ipc, Some(selector)),
-                    None => {}
-                }
-            }
-        }
-        let mut decided = Vec::with_capacity(by_number.rules.len() + 1);
-        for (number, first) in by_number.numbers() {
-            decided.push((number + info.base, self.verdict(&by_number, first, info)?));
-        }
+        let mut places = [Place::Unnamed; PLACES];
+        let mut by_number = ByNumber { places: &mut places, end: 0, rules: Vec::new() };
+        let newest = self.assign(info, &mut by_number);
         if self.stubs() && is_s390(info) && newest.is_some() {
             // There, an unknown call with a large number arrives as number 0, once setup(2) (runc's rule).
-            match decided.first_mut() {
-                Some((0, verdict)) => *verdict = Verdict::Return(ENOSYS),
-                _ => decided.insert(0, (0, Verdict::Return(ENOSYS))),
-            }
+            *by_number.place(0) = Place::Decided(ENOSYS);
         }
-        Ok(Decisions { decided, newest })
+        let default = Verdict::Return(self.profile.default);
+        let mut changes = Vec::with_capacity(64);
+        let (mut before, mut next) = (default, 0);
+        for (number, place) in by_number.numbers() {
+            let verdict = match place {
+                Place::Unnamed => default,
+                Place::Decided(action) => Verdict::Return(action),
+                Place::Rules(first) => self.conditional(&by_number, first, info)?,
+            };
+            if verdict != before {
+                changes.push((info.base + number, verdict));
+                before = verdict;
+            }
+            next = number + 1;
+        }
+        if before != default {
+            changes.push((info.base + next, default));
+        }
+        Ok(Decisions { changes, newest })
     }
 
-    /// What decides a call for which these rules are: the first without conditions, else the conditions of all.
-    fn verdict(
+    /// Gives each rule to the numbers under which its calls arrive: their own, and the multiplexing call's with a first argument that
+    /// selects the call. What comes back is the largest number that the profile names.
+    fn assign(&self, info: &ArchInfo, by_number: &mut ByNumber) -> Option<u32> {
+        let profile = self.profile;
+        let mut newest = None;
+        for &(row, index) in &profile.calls {
+            let entry = &profile.entries[index as usize];
+            // An entry that says what is said anyway is no rule, but it shows what the profile's author knew of.
+            let redundant = entry.action == profile.default;
+            if let Some(number) = row.number(info) {
+                newest = newest.max(Some(number));
+                if redundant {
+                } else if entry.always() || profile.alternatives(entry).any(|all| holds(all, info.wide)) {
+                    by_number.decide(number - info.base, entry.action);
+                } else {
+                    by_number.push(number - info.base, index, None);
+                }
+            }
+            if let Some((socketcall, ipc)) = info.multiplexers
+                && let Some(call) = row.multiplexed()
+            {
+                let (number, selector) = match call {
+                    Multiplexed::Socketcall(selector) => (socketcall, selector),
+                    Multiplexed::Ipc(selector) => (ipc, selector),
+                };
+                newest = newest.max(Some(number));
+                if !redundant {
+                    by_number.push(number - info.base, index, Some(selector));
+                }
+            }
+        }
+        newest
+    }
+
+    /// What decides a call for which there are rules with conditions alone.
+    fn conditional(
         &mut self,
         by_number: &ByNumber,
-        first: &Assigned,
+        first: u32,
         info: &'static ArchInfo,
     ) -> Result<Verdict, Error> {
         let profile = self.profile;
-        let rules = || by_number.from(first).map(|rule| (rule, &profile.entries[rule.entry as usize]));
-        let always = |(rule, entry): &(&Assigned, &Entry)| {
-            let holds = |alternative| narrowed(alternative, rule.selector, info.wide).next().is_none();
-            rule.selector.is_none() && (entry.always() || profile.alternatives(entry).any(holds))
-        };
-        if let Some((_, entry)) = rules().find(always) {
-            return Ok(Verdict::Return(entry.action));
-        }
-        let key: Vec<(u32, Option<u8>)> = rules().map(|(rule, _)| (rule.entry, rule.selector)).collect();
+        let rules = by_number.from(first);
+        let key: Vec<(u32, Option<u8>)> = rules.clone().map(|rule| (rule.entry, rule.selector)).collect();
         let known = self.chains.iter().position(|chain| chain.wide == info.wide && chain.key == key);
         if let Some(known) = known {
             return Ok(Verdict::Chain(known as u32));
         }
-        let each = rules().flat_map(|(rule, entry)| {
+        let each = rules.flat_map(|rule| {
+            let entry = &profile.entries[rule.entry as usize];
             profile.alternatives(entry).map(move |alternative| (rule, entry.action, alternative))
         });
         let rules = match one_of(each.clone(), info.wide) {
@@ -423,17 +465,24 @@ fn narrowed(conditions: &[Condition], selector: Option<u8>, wide: bool) -> impl 
     select.into_iter().chain(kept.filter_map(move |condition| condition.on(wide)))
 }
 
+/// Whether conditions always hold on an architecture.
+fn holds(conditions: &[Condition], wide: bool) -> bool {
+    conditions.iter().all(|condition| condition.on(wide).is_none())
+}
+
 /// The values of rules that want one argument to be one of several.
 fn one_of<'a>(
-    rules: impl Iterator<Item = (&'a Assigned, u32, &'a [Condition])>,
+    mut rules: impl Iterator<Item = (&'a Assigned, u32, &'a [Condition])>,
     wide: bool,
 ) -> Option<Values> {
     let mut values = Values::default();
-    for (rule, action, alternative) in rules {
+    rules.try_for_each(|(rule, action, alternative)| {
         let mut conditions = narrowed(alternative, rule.selector, wide);
-        let (condition, None) = (conditions.next()?, conditions.next()) else { return None };
-        values.push(condition, action, wide)?;
-    }
+        match (conditions.next(), conditions.next()) {
+            (Some(condition), None) => values.push(condition, action, wide),
+            _ => None,
+        }
+    })?;
     values.sorted()
 }
 

@@ -144,7 +144,8 @@ static INDEX: [u16; SLOTS] = {
     let mut index = [0; SLOTS];
     let mut row = 0;
     while row < COUNT {
-        let mut slot = slot(NAMES.as_bytes(), OFFSETS[row] as usize, OFFSETS[row + 1] as usize);
+        let (name, _) = NAMES.as_bytes().split_at(OFFSETS[row + 1] as usize);
+        let mut slot = slot(name.split_at(OFFSETS[row] as usize).1);
         while index[slot] != 0 {
             slot = (slot + 1) % SLOTS;
         }
@@ -154,22 +155,38 @@ static INDEX: [u16; SLOTS] = {
     index
 };
 
-/// FNV-1a over `bytes[from..to]`, folded to a slot.
-const fn slot(bytes: &[u8], from: usize, to: usize) -> usize {
+/// In the manner of FNV-1a, but four bytes at a time, folded to a slot.
+const fn slot(mut name: &[u8]) -> usize {
     let mut hash = 0x811c_9dc5_u32;
-    let mut at = from;
-    while at < to {
-        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
-        at += 1;
+    while let Some((four, rest)) = name.split_first_chunk() {
+        hash = (hash.rotate_left(5) ^ u32::from_le_bytes(*four)).wrapping_mul(0x0100_0193);
+        name = rest;
+    }
+    while let Some((one, rest)) = name.split_first() {
+        hash = (hash ^ *one as u32).wrapping_mul(0x0100_0193);
+        name = rest;
     }
     (hash ^ hash >> 15) as usize % SLOTS
 }
 
+/// Whether both are the same. Musl's memcmp looks at each byte on its own.
+fn same(mut one: &[u8], mut other: &[u8]) -> bool {
+    while let (Some((a, one_rest)), Some((b, other_rest))) =
+        (one.split_first_chunk(), other.split_first_chunk())
+    {
+        if u64::from_le_bytes(*a) != u64::from_le_bytes(*b) {
+            return false;
+        }
+        (one, other) = (one_rest, other_rest);
+    }
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a == b)
+}
+
 pub(crate) fn row(name: &str) -> Option<Row> {
-    let mut slot = slot(name.as_bytes(), 0, name.len());
+    let mut slot = slot(name.as_bytes());
     loop {
         let row = Row(INDEX[slot].checked_sub(1)?);
-        if row.name() == name {
+        if same(row.name().as_bytes(), name.as_bytes()) {
             return Some(row);
         }
         slot = (slot + 1) % SLOTS;

@@ -37,6 +37,7 @@ pub struct Classes {
 unsafe impl Sync for Classes {}
 
 /// Which class a size belongs to, and the class's size; none for a mapping.
+#[inline(always)]
 const fn class(size: usize) -> Option<(usize, usize)> {
     if size <= FINE {
         let index = if size == 0 { 0 } else { (size - 1) / GRAIN };
@@ -111,7 +112,8 @@ impl Heap {
     }
 }
 
-/// Blocks of the classes are aligned to 16; whoever wants more gets a mapping, which is aligned to a page.
+/// Inlined, for it is a third of an allocation. Blocks of the classes are aligned to 16; whoever wants more gets a mapping, which is aligned to a page.
+#[inline(always)]
 fn place(layout: &Layout) -> Option<(usize, usize)> {
     if layout.align() <= GRAIN { class(layout.size()) } else { None }
 }
