@@ -59,6 +59,8 @@ pub(crate) struct Init {
     root: Option<Root>,
     /// Set by the mount of the container's /proc, else opened when first needed.
     proc: Option<Proc>,
+    /// Whether the rootfs is known to be no procfs.
+    plain_root: bool,
     /// An attached, empty, read-only tmpfs: the next directory is masked by a clone of it.
     mask: Option<Fd>,
     /// The container's /dev/null, proved to be it.
@@ -100,6 +102,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         conversation,
         root: None,
         proc: None,
+        plain_root: false,
         mask: None,
         null: None,
         parents: parents::Parents::default(),

@@ -91,9 +91,38 @@ impl Init {
         }
     }
 
+    /// The destination, if it is there and lies on the rootfs's own mount, as most volumes' do: then it is no file of procfs, and
+    /// nobody needs to ask.
+    fn at_hand(&mut self, mount: &Mount, flags: i32) -> Option<Fd> {
+        /// What engines mount first: below these there is another mount on the way.
+        const COVERED: [&[u8]; 3] = [b"/proc/", b"/dev/", b"/sys/"];
+        let path = mount.destination.as_bytes();
+        let made = self.known_parent(path).is_some(); // as things are made there, this one is not there
+        let special = mount.links != Links::Followed || mount.create == Create::SameLink;
+        if special || made || COVERED.iter().any(|dir| path.starts_with(dir)) {
+            return None;
+        }
+        let plain_root = self.plain_root;
+        let root = self.root().ok()?;
+        if !plain_root {
+            not_on_procfs(root).ok()?;
+        }
+        let found = root.open_on_own_mount(path, fs::O_PATH | flags);
+        self.plain_root = true;
+        found.ok()
+    }
+
+    /// Where a filesystem goes.
+    fn place<'p>(&mut self, mount: &'p Mount) -> Outcome<Place<'p>> {
+        match self.at_hand(mount, fs::O_DIRECTORY) {
+            Some(found) => Ok(Place::Held(found)),
+            None => self.place_anywhere(mount, true),
+        }
+    }
+
     /// Where the destination is, made where it is not there. A directory that is made here is known by its parent's descriptor
     /// and its name: move_mount follows no link at the end of a path, so whoever exchanges it gets an error.
-    fn place<'p>(&mut self, mount: &'p Mount, directory: bool) -> Outcome<Place<'p>> {
+    fn place_anywhere<'p>(&mut self, mount: &'p Mount, directory: bool) -> Outcome<Place<'p>> {
         let path = mount.destination.as_bytes();
         if !directory || mount.links != Links::Followed {
             return self.target(mount, directory).map(Place::Held);
@@ -203,7 +232,7 @@ impl Init {
         self.dress(mount, &tree, rest)?;
         let place = match mount.copy_up {
             true => Place::Held(self.target(mount, true)?),
-            false => self.place(mount, true)?,
+            false => self.place(mount)?,
         };
         if let (true, Place::Held(covered)) = (mount.copy_up, &place) {
             self.copy_up(&tree, covered)?;
@@ -220,11 +249,17 @@ impl Init {
 
     /// Gives a detached tree its attributes and attaches it.
     fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
-        let source = fs::stat(tree, b"").at(Attempt::Stat)?;
-        if mount.create == Create::SameLink && source.is_symlink() {
-            return self.same_link(mount, tree);
-        }
-        let place = self.place(mount, source.is_dir())?;
+        // What the tree is matters where its place must be made; that both are of a kind is looked at by the kernel.
+        let place = match self.at_hand(mount, 0) {
+            Some(found) => Place::Held(found),
+            None => {
+                let source = fs::stat(tree, b"").at(Attempt::Stat)?;
+                if mount.create == Create::SameLink && source.is_symlink() {
+                    return self.same_link(mount, tree);
+                }
+                self.place_anywhere(mount, source.is_dir())?
+            }
+        };
         let undressed = self.dress(mount, tree, mount.attributes);
         if !matches!(
             undressed,
@@ -434,7 +469,7 @@ fn mismatch(tree: &impl AsFd, target: &Fd) -> Errno {
 }
 
 /// Refuses a mount over a file of procfs (CVE-2019-16884: what is mounted there answers in the kernel's place).
-fn not_on_procfs(target: &Fd) -> Outcome {
+fn not_on_procfs(target: &impl AsFd) -> Outcome {
     const PROC_MAGIC: i64 = 0x9fa0;
     match fs::statfs(target).at(Attempt::Stat)? {
         (PROC_MAGIC, _) => Err(Failure { attempt: Attempt::WrongType, errno: Errno::EPERM, detail: 0 }),

@@ -42,6 +42,12 @@ impl Root {
         Err(Errno::EAGAIN)
     }
 
+    /// Opens `path` if all of the way there, links followed inside the root, lies on the root's own mount; else any error.
+    pub fn open_on_own_mount(&self, path: &[u8], flags: i32) -> Result<Fd> {
+        use fs::resolve::{IN_ROOT, NO_MAGICLINKS, NO_XDEV};
+        fs::openat2(&self.0, path, flags, 0, IN_ROOT | NO_MAGICLINKS | NO_XDEV)
+    }
+
     /// The same without openat2: one component at a time, links read and expanded here, `..` by a stack of descriptors, so that
     /// no name is ever looked up above the root.
     fn walk(&self, path: &[u8], flags: i32) -> Result<Fd> {
