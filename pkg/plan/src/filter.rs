@@ -4,7 +4,7 @@
 use crate::Plan;
 use cofferdam_spec::Spec;
 use cofferdam_step::Step;
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 /// The filter, and where its listener goes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -48,17 +48,32 @@ impl Filter {
 /// RFC 4648, section 4.
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().fold(0u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let letter = ALPHABET[(word >> (18 - 6 * place)) as usize & 63];
-            text.push(if place > chunk.len() { '=' } else { char::from(letter) });
-        }
+/// What each letter means; padding is zero, and what is no letter more than 63.
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < ALPHABET.len() {
+        values[ALPHABET[value] as usize] = value as u8;
+        value += 1;
     }
-    serializer.serialize_str(&text)
+    values[b'=' as usize] = 0;
+    values
+};
+
+fn to_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    let letters = |[a, b, c]: [u8; 3]| {
+        let word = u32::from_be_bytes([0, a, b, c]);
+        [18, 12, 6, 0].map(|place| ALPHABET[(word >> place) as usize & 63])
+    };
+    let mut text = Vec::with_capacity(bytes.len().div_ceil(3) * 4);
+    let (chunks, rest) = bytes.as_chunks();
+    chunks.iter().for_each(|chunk| text.extend_from_slice(&letters(*chunk)));
+    if let Some((first, second)) = rest.split_first() {
+        let last = letters([*first, second.first().copied().unwrap_or(0), 0]);
+        text.extend_from_slice(&last[..=rest.len()]);
+        text.resize(text.len().next_multiple_of(4), b'=');
+    }
+    serializer.serialize_str(str::from_utf8(&text).map_err(ser::Error::custom)?)
 }
 
 fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
@@ -73,18 +88,13 @@ fn decode(text: &[u8]) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(4) || padding > 2 {
         return None;
     }
-    for chunk in text.chunks(4) {
+    for chunk in text.as_chunks::<4>().0 {
         let mut word = 0u32;
         for letter in chunk {
-            let value = match letter {
-                b'A'..=b'Z' => letter - b'A',
-                b'a'..=b'z' => letter - b'a' + 26,
-                b'0'..=b'9' => letter - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                b'=' => 0,
-                _ => return None,
-            };
+            let value = VALUES[usize::from(*letter)];
+            if value > 63 {
+                return None;
+            }
             word = word << 6 | u32::from(value);
         }
         bytes.extend_from_slice(&word.to_be_bytes()[1..]);

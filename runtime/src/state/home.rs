@@ -252,7 +252,8 @@ impl Home {
             None => return Err(Error::NotFound { id: self.id.clone() }),
         };
         let path = || self.path.join(STATE);
-        let parsed = serde_json::from_slice::<State<C, T>>(&bytes);
+        let quick = str::from_utf8(&bytes).ok().and_then(cofferdam_json::read::<State<C, T>>);
+        let parsed = quick.map_or_else(|| serde_json::from_slice(&bytes), Ok);
         let format = match &parsed {
             Ok(state) => state.format,
             Err(_) => format_of(&bytes).unwrap_or(FORMAT),
