@@ -112,7 +112,7 @@ fn main() {
             env: vec!["PATH=/bin".into()],
         },
     ]);
-    let program = Program { steps, ..Program::default() };
+    let program = Program { steps: steps.into(), ..Program::default() };
     let mut times = vec![];
     for _ in 0..count {
         let t = std::time::Instant::now();

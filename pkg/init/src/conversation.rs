@@ -18,7 +18,7 @@ impl Conversation {
     }
 
     /// Reads length and body of the program.
-    pub(crate) fn read_program(&self) -> Result<Program> {
+    pub(crate) fn read_program(&self) -> Result<Program<'static>> {
         let socket = self.0.as_ref().ok_or(Errno::EBADF)?;
         let mut length = [0u8; 4];
         if fs::read_full(socket, &mut length)? < length.len() {

@@ -154,7 +154,7 @@ pub(crate) fn seal_one_by_one(proc: &Proc, first: i32) -> cofferdam_sys::Result<
 }
 
 /// args and env of the step that all others lead to.
-pub(crate) fn last(program: &Program) -> Outcome<(&[String], &[String])> {
+pub(crate) fn last<'p>(program: &'p Program<'_>) -> Outcome<(&'p [String], &'p [String])> {
     match program.steps.last() {
         Some(Step::Exec { args, env }) => Ok((args, env)),
         _ => Err(Failure { attempt: Attempt::Decode, errno: Errno::EPROTO, detail: 0 }),

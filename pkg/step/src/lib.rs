@@ -20,7 +20,7 @@ pub use mount::{Attributes, Create, FsOption, Links, Mount, Propagation, Source}
 pub use process::{Capabilities, Hook, Hooks, IoPriority, Rlimit, SchedAttr, TimeOffset};
 pub use report::{Attempt, Report, ReportKind};
 
-use alloc::{string::String, vec::Vec};
+use alloc::{borrow::Cow, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// A named place for a file descriptor that the host side opens and init inherits: an index into [`Program::fds`].
@@ -29,13 +29,13 @@ pub struct Slot(pub u16);
 
 /// Everything init needs to know: its steps, and the descriptor behind every [`Slot`].
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Program {
+pub struct Program<'a> {
     /// Descriptor numbers as init has inherited them, by slot.
     pub fds: Vec<i32>,
     /// Init tells when each step begins.
     pub timed: bool,
-    /// Carried out in order; the last is [`Step::Exec`].
-    pub steps: Vec<Step>,
+    /// Carried out in order; the last is [`Step::Exec`]. The host side lends the plan's.
+    pub steps: Cow<'a, [Step]>,
 }
 
 /// A kind of namespace, in the runtime-spec's words.

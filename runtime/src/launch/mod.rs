@@ -233,8 +233,8 @@ impl<'a> Journey<'a> {
         let mut inherit: Vec<Raw> = slots.iter().flatten().map(Fd::raw).collect();
         // What the caller wants to pass on need not be close-on-exec: callers differ.
         inherit.extend((3..3 + *preserve_fds).map(|fd| fd as Raw));
-        let program =
-            Program { fds: road::numbers(&slots), timed: timeline::recording(), steps: plan.init.clone() };
+        let steps = plan.init.as_slice().into();
+        let program = Program { fds: road::numbers(&slots), timed: timeline::recording(), steps };
         let departure = Departure {
             staged: plan.road.staged,
             namespaces: plan.road.clone,

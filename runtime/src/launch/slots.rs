@@ -72,7 +72,7 @@ fn depart_and_wait(namespaces: &[Namespace]) -> Result<Traveller, Errno> {
         inherit: &[],
         stdio: None,
     };
-    let waits = Program { steps: vec![Step::Await(Barrier::IdsMapped)], ..Program::default() };
+    let waits = Program { steps: vec![Step::Await(Barrier::IdsMapped)].into(), ..Program::default() };
     road::depart(&departure, &waits)
 }
 
