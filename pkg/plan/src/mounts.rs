@@ -44,7 +44,8 @@ pub(crate) struct Context<'a> {
 
 /// The first folder of a clean path.
 fn top(path: &str) -> Option<&str> {
-    path.split('/').nth(1)
+    let path = path.strip_prefix('/')?;
+    Some(&path[..path.bytes().position(|byte| byte == b'/').unwrap_or(path.len())])
 }
 
 /// A mount on which init goes on working: read-only only at the end.

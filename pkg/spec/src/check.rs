@@ -72,7 +72,7 @@ fn refuse<T>(
 
 /// The kernel reads C strings: what stands behind a NUL would be lost.
 fn no_nul(pointer: impl FnOnce() -> String, section: &'static str, text: &str) -> Checked {
-    if text.bytes().any(|byte| byte == 0) {
+    if text.as_bytes().contains(&0) {
         return refuse(pointer(), section, "contains a NUL character");
     }
     Ok(())
