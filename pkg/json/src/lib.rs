@@ -15,14 +15,15 @@ const DEEPEST: u8 = 100;
 
 /// The value that `text` holds; none if it is wrong, or of a kind that is left to serde_json.
 pub fn read<'de, T: de::Deserialize<'de>>(text: &'de str) -> Option<T> {
-    let mut input = Quick { text, at: 0, depth: 0 };
+    let mut input = Quick { text, rest: text.as_bytes(), depth: 0 };
     let value = T::deserialize(&mut input).ok()?;
     input.peek().is_none().then_some(value)
 }
 
 struct Quick<'de> {
     text: &'de str,
-    at: usize,
+    /// What is not read yet.
+    rest: &'de [u8],
     depth: u8,
 }
 
@@ -62,92 +63,98 @@ fn zeroes(word: u64) -> u64 {
 }
 
 impl<'de> Quick<'de> {
-    /// Eight bytes from `at` on, the first one lowest; none near the end.
-    fn word(&self, at: usize) -> Option<u64> {
-        let bytes = self.text.as_bytes().get(at..)?.first_chunk()?;
-        Some(u64::from_le_bytes(*bytes))
-    }
-
     #[inline]
     fn byte(&self) -> Option<u8> {
-        self.text.as_bytes().get(self.at).copied()
+        self.rest.first().copied()
     }
 
     /// The next byte that is no white space, which stays where it is.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
-        match self.byte() {
-            Some(..=b' ') => self.peek_behind_blanks(),
-            next => next,
+        match self.rest {
+            [..=b' ', ..] => self.peek_behind_blanks(),
+            rest => rest.first().copied(),
         }
     }
 
+    #[inline(never)]
     fn peek_behind_blanks(&mut self) -> Option<u8> {
+        let mut rest = self.rest;
         loop {
-            match self.byte()? {
-                b'\n' => {
-                    self.at += 1;
+            match rest {
+                [b'\n', behind @ ..] => {
+                    rest = behind;
                     // What comes now is indentation.
-                    while let Some(word) = self.word(self.at) {
-                        let blanks = (word ^ BLANKS).trailing_zeros() as usize / 8;
-                        self.at += blanks;
+                    while let Some(word) = rest.first_chunk() {
+                        let blanks = (u64::from_le_bytes(*word) ^ BLANKS).trailing_zeros() as usize / 8;
+                        rest = &rest[blanks..];
                         if blanks < 8 {
                             break;
                         }
                     }
                 }
-                b' ' | b'\t' | b'\r' => self.at += 1,
-                byte => return Some(byte),
+                [b' ' | b'\t' | b'\r', behind @ ..] => rest = behind,
+                _ => break,
             }
         }
+        self.rest = rest;
+        self.byte()
     }
 
     /// Goes behind `wanted`, which must be what comes next.
+    #[inline]
     fn expect(&mut self, wanted: u8) -> Result<(), No> {
-        if self.peek() != Some(wanted) {
-            return Err(No);
+        self.peek();
+        match self.rest {
+            [next, rest @ ..] if *next == wanted => {
+                self.rest = rest;
+                Ok(())
+            }
+            _ => Err(No),
         }
-        self.at += 1;
-        Ok(())
     }
 
     fn word_is(&mut self, wanted: &str) -> Result<(), No> {
-        if !self.text.as_bytes()[self.at..].starts_with(wanted.as_bytes()) {
-            return Err(No);
-        }
-        self.at += wanted.len();
+        self.rest = self.rest.strip_prefix(wanted.as_bytes()).ok_or(No)?;
         Ok(())
     }
 
-    /// Goes to the first byte of a string's text that is not itself: a quote, a backslash or a control character.
-    fn skip_plain(&mut self) {
-        while let Some(word) = self.word(self.at) {
+    /// Goes to the first byte of a string's text that is not itself: a quote, a backslash or a control character. What is before it is
+    /// what comes back.
+    #[inline]
+    fn skip_plain(&mut self) -> Result<&'de str, No> {
+        let begin = self.text.len() - self.rest.len();
+        let mut rest = self.rest;
+        while let Some((word, behind)) = rest.split_first_chunk() {
+            let word = u64::from_le_bytes(*word);
             let odd = zeroes(word ^ (ONES * u64::from(b'"')))
                 | zeroes(word ^ (ONES * u64::from(b'\\')))
                 | zeroes(word & (ONES * 0xe0));
             if odd != 0 {
-                self.at += odd.trailing_zeros() as usize / 8;
-                return;
+                rest = &rest[odd.trailing_zeros() as usize / 8..];
+                break;
             }
-            self.at += 8;
+            rest = behind;
         }
-        while self.byte().is_some_and(|byte| !matches!(byte, b'"' | b'\\' | ..=0x1f)) {
-            self.at += 1;
+        while let [byte, behind @ ..] = rest
+            && !matches!(byte, b'"' | b'\\' | ..=0x1f)
+        {
+            rest = behind;
         }
+        self.rest = rest;
+        self.text.get(begin..self.text.len() - rest.len()).ok_or(No)
     }
 
-    /// A string as it stands in the text; none if it has escapes, with all that comes before the first one.
+    /// A string as it stands in the text, and whether that is all of it: else it goes on with an escape.
     fn plain(&mut self) -> Result<(&'de str, bool), No> {
         self.expect(b'"')?;
-        let begin = self.at;
-        self.skip_plain();
-        let plain = self.text.get(begin..self.at).ok_or(No)?;
-        match self.byte() {
-            Some(b'"') => {
-                self.at += 1;
+        let plain = self.skip_plain()?;
+        match self.rest {
+            [b'"', rest @ ..] => {
+                self.rest = rest;
                 Ok((plain, true))
             }
-            Some(b'\\') => Ok((plain, false)),
+            [b'\\', ..] => Ok((plain, false)),
             _ => Err(No),
         }
     }
@@ -157,27 +164,23 @@ impl<'de> Quick<'de> {
     fn escaped(&mut self, plain: &str) -> Result<String, No> {
         let mut string = plain.to_owned();
         loop {
-            match self.byte() {
-                Some(b'"') => {
-                    self.at += 1;
+            match self.rest {
+                [b'"', rest @ ..] => {
+                    self.rest = rest;
                     return Ok(string);
                 }
-                Some(b'\\') => {
-                    self.at += 1;
-                    string.push(self.escape()?);
+                [b'\\', letter, rest @ ..] => {
+                    self.rest = rest;
+                    string.push(self.escape(*letter)?);
                 }
                 _ => return Err(No),
             }
-            let begin = self.at;
-            self.skip_plain();
-            string.push_str(self.text.get(begin..self.at).ok_or(No)?);
+            string.push_str(self.skip_plain()?);
         }
     }
 
-    /// What stands behind a backslash.
-    fn escape(&mut self) -> Result<char, No> {
-        let letter = self.byte().ok_or(No)?;
-        self.at += 1;
+    /// What a backslash and `letter` stand for.
+    fn escape(&mut self, letter: u8) -> Result<char, No> {
         Ok(match letter {
             b'"' | b'\\' | b'/' => char::from(letter),
             b'b' => '\u{8}',
@@ -186,8 +189,8 @@ impl<'de> Quick<'de> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => {
-                let digits = self.text.as_bytes().get(self.at..self.at + 4).ok_or(No)?;
-                self.at += 4;
+                let (digits, rest) = self.rest.split_first_chunk::<4>().ok_or(No)?;
+                self.rest = rest;
                 let mut code = 0;
                 for digit in digits {
                     code = code << 4 | char::from(*digit).to_digit(16).ok_or(No)?;
@@ -209,20 +212,22 @@ impl<'de> Quick<'de> {
 
     /// A whole number: its magnitude, and whether it is below zero.
     fn number(&mut self) -> Result<(u64, bool), No> {
-        let negative = self.byte() == Some(b'-');
-        self.at += usize::from(negative);
-        let begin = self.at;
+        let (negative, digits) = match self.rest {
+            [b'-', rest @ ..] => (true, rest),
+            rest => (false, rest),
+        };
+        let mut rest = digits;
         let mut value = 0_u64;
-        while let Some(digit @ b'0'..=b'9') = self.byte() {
+        while let [digit @ b'0'..=b'9', behind @ ..] = rest {
             let digit = u64::from(digit - b'0');
             value = value.checked_mul(10).and_then(|value| value.checked_add(digit)).ok_or(No)?;
-            self.at += 1;
+            rest = behind;
         }
-        let leading_zero = value == 0 || self.text.as_bytes()[begin] == b'0';
-        match self.byte() {
-            _ if self.at == begin => Err(No),
-            _ if leading_zero && (negative || self.at > begin + 1) => Err(No),
-            Some(b'.' | b'e' | b'E') => Err(No),
+        let (length, next) = (digits.len() - rest.len(), rest.first());
+        self.rest = rest;
+        match digits {
+            _ if length == 0 || matches!(next, Some(b'.' | b'e' | b'E')) => Err(No),
+            [b'0', ..] if negative || length > 1 => Err(No),
             _ => Ok((value, negative)),
         }
     }
@@ -248,20 +253,19 @@ impl<'de> Quick<'de> {
     }
 
     /// Whether there is one more in a list that ends with `close`; goes behind the comma.
+    #[inline]
     fn more(&mut self, first: &mut bool, close: u8) -> Result<bool, No> {
         let next = self.peek().ok_or(No)?;
-        if next == close {
-            return Ok(false);
+        match self.rest {
+            _ if next == close => Ok(false),
+            _ if std::mem::take(first) => Ok(true),
+            // A bracket that comes now is neither a key nor a value.
+            [b',', rest @ ..] => {
+                self.rest = rest;
+                Ok(true)
+            }
+            _ => Err(No),
         }
-        if std::mem::take(first) {
-            return Ok(true);
-        }
-        if next != b',' {
-            return Err(No);
-        }
-        self.at += 1;
-        // A bracket that comes now is neither a key nor a value.
-        Ok(true)
     }
 }
 
