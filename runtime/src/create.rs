@@ -152,7 +152,10 @@ struct Creation<'a> {
 
 impl Creation<'_> {
     fn carry_out(&mut self) -> Result<Process, Error> {
+        // The filter is for execs, which there are none of before the second state.
+        let filter = self.saved.exec.target.seccomp.take();
         self.home.write(&self.saved)?;
+        self.saved.exec.target.seccomp = filter;
         let console = match (&self.options.console, &self.options.console_socket) {
             (Some(socket), _) => Some(Fd::from(sockets::duplicate(socket)?)),
             (None, Some(path)) => Some(Fd::from(sockets::connect(path)?)),

@@ -6,6 +6,8 @@
 //! all that must hold is that what is taken here is what serde_json would have taken. Numbers with a fraction or an exponent, and
 //! characters beyond the basic plane written as escapes, are left to it.
 
+pub mod base64;
+
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
