@@ -30,7 +30,7 @@ kernels: ## Root tests, all with both cgroup drivers, under Debian's oldest and 
 	for kernel in bookworm sid; do KERNEL=$$kernel hack/test vm || failed=1; done; \
 	hack/test fallbacks || failed=1; exit $$failed
 
-conformance: build ## OCI's validation suite, runc's and crun's own tests, whole, peers beside us; RUNTIMES="runc crun youki"
+conformance: build ## the OCI validation suite and the own tests of runc, crun, containerd and podman, whole, peers beside us; RUNTIMES="runc crun youki"
 	@hack/conformance/all $(RUNTIMES)
 
 bench: build ## Cofferdam beside crun, runc, youki and the bare kernel, in one interleaved run
