@@ -15,7 +15,7 @@ use crate::{
     shim::Shim,
     status::Status,
     stdio::{Ends, Owner, Paths},
-    streams::{Key, Plan, Role},
+    streams::{End, Key, Plan, Role},
     task::{Container, Exit, Io, Process, State, init_key},
 };
 use cofferdam_proto::{Any, Empty, Message, Timestamp, events, runc_options, task, ttrpc, type_url};
@@ -198,7 +198,7 @@ impl Shim {
         }
         if let Some(console) = &process.io.console {
             let (rows, columns) = (request.height as u16, request.width as u16);
-            cofferdam_sys::net::set_window_size(console, rows, columns)
+            cofferdam_sys::net::set_window_size(&**console, rows, columns)
                 .map_err(|errno| Status::unknown(errno.to_string()))?;
         }
         Ok(Empty::new())
@@ -269,10 +269,8 @@ impl Shim {
 
     /// The process is there: its streams begin to flow.
     fn connect_streams(&mut self, key: &Key, ends: Ends, started: Started) {
-        let console = started.console;
-        let copy = |console: &Option<std::os::fd::OwnedFd>| {
-            console.as_ref().and_then(|console| console.try_clone().ok())
-        };
+        let console = started.console.map(Arc::new);
+        let terminal = || console.clone().map(End::Terminal);
         if let Some(console) = &console
             && let Err(error) = crate::stdio::set_nonblocking(console)
         {
@@ -282,11 +280,11 @@ impl Shim {
         if let Some(input) = ends.input {
             io.held_input = Some(input.held);
             let pipes = input.pipe.is_some();
-            if let Some(sink) = input.pipe.or_else(|| copy(&console)) {
+            if let Some(sink) = input.pipe.map(End::Own).or_else(terminal) {
                 let plan = Plan {
                     owner: key.clone(),
                     role: Role::Input,
-                    source: input.fifo,
+                    source: End::Own(input.fifo),
                     sink,
                     held: None,
                     pipes,
@@ -297,12 +295,12 @@ impl Shim {
         }
         for output in ends.outputs {
             let pipes = output.pipe.is_some() && !output.sink.regular;
-            let Some(source) = output.pipe.or_else(|| copy(&console)) else { continue };
+            let Some(source) = output.pipe.map(End::Own).or_else(terminal) else { continue };
             let plan = Plan {
                 owner: key.clone(),
                 role: Role::Output,
                 source,
-                sink: output.sink.file,
+                sink: End::Own(output.sink.file),
                 held: output.sink.held,
                 pipes,
                 regular_sink: output.sink.regular,

@@ -1,7 +1,8 @@
 //! Copying standard streams, all in the event loop: no thread a stream, no buffer a stream.
 //!
 //! Pipe to fifo goes by splice(2), which moves pages instead of copying them. Terminals and regular files are read and written:
-//! a terminal has no pages to move, and a file that is appended to refuses splice.
+//! a terminal has no pages to move, and a file that is appended to refuses splice. One descriptor of a terminal serves all streams of its
+//! process.
 
 use crate::poll::{Poll, Source};
 use nix::{
@@ -13,7 +14,8 @@ use nix::{
 };
 use std::{
     collections::HashMap,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    sync::Arc,
 };
 
 /// Whose stream it is.
@@ -40,14 +42,33 @@ enum Side {
     Sink,
 }
 
+/// What a stream reads or writes.
+pub enum End {
+    /// Nobody else's.
+    Own(OwnedFd),
+    /// The terminal, which the process's other stream has, too.
+    Terminal(Arc<OwnedFd>),
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            End::Own(fd) => fd.as_fd(),
+            End::Terminal(fd) => fd.as_fd(),
+        }
+    }
+}
+
 /// One direction of copying.
 pub struct Stream {
     /// Whose it is.
     pub owner: Key,
     /// Which way it goes.
     pub role: Role,
-    source: OwnedFd,
-    sink: OwnedFd,
+    source: End,
+    sink: End,
+    /// What epoll has of a terminal that takes no more: epoll takes a descriptor once, and has the terminal's own for what is read from it.
+    full_terminal: Option<OwnedFd>,
     /// The reading end of the fifo that is written to.
     held: Option<OwnedFd>,
     regular_sink: bool,
@@ -66,9 +87,9 @@ pub struct Plan {
     /// Which way it goes.
     pub role: Role,
     /// Read from, without waiting.
-    pub source: OwnedFd,
+    pub source: End,
     /// Written to, without waiting unless it is a regular file.
-    pub sink: OwnedFd,
+    pub sink: End,
     /// The reading end of the fifo that is written to.
     pub held: Option<OwnedFd>,
     /// Whether both are pipes or fifos.
@@ -150,6 +171,7 @@ impl Streams {
             role: plan.role,
             source: plan.source,
             sink: plan.sink,
+            full_terminal: None,
             held: plan.held,
             regular_sink: plan.regular_sink,
             spliced: plan.pipes,
@@ -203,7 +225,8 @@ impl Streams {
 impl Stream {
     /// What is left of a stream that has ended: a fifo with output in it that nobody reads yet.
     pub fn into_unread(self) -> Option<Unread> {
-        Unread { sink: self.sink, _held: self.held? }.if_unread()
+        let End::Own(sink) = self.sink else { return None };
+        Unread { sink, _held: self.held? }.if_unread()
     }
 
     /// Copies for a while; the side that has to be waited for, unless the stream is over.
@@ -239,7 +262,7 @@ impl Stream {
         self.unwatch(poll);
         let result = match side {
             Side::Source => poll.add(&self.source, Source::Stream(number), EpollFlags::EPOLLIN),
-            Side::Sink => poll.add(&self.sink, Source::Stream(number), EpollFlags::EPOLLOUT),
+            Side::Sink => self.watch_sink(poll, Source::Stream(number)),
         };
         match result {
             Ok(()) => self.watched = Some(side),
@@ -247,11 +270,25 @@ impl Stream {
         }
     }
 
+    fn watch_sink(&mut self, poll: &Poll, source: Source) -> nix::Result<()> {
+        match &self.sink {
+            End::Own(sink) => poll.add(sink, source, EpollFlags::EPOLLOUT),
+            End::Terminal(sink) => {
+                let sink =
+                    sink.try_clone().map_err(|error| Errno::try_from(error).unwrap_or(Errno::EMFILE))?;
+                poll.add(&sink, source, EpollFlags::EPOLLOUT)?;
+                self.full_terminal = Some(sink);
+                Ok(())
+            }
+        }
+    }
+
     fn unwatch(&mut self, poll: &Poll) {
-        match self.watched.take() {
-            Some(Side::Source) => poll.remove(&self.source),
-            Some(Side::Sink) => poll.remove(&self.sink),
-            None => {}
+        match (self.watched.take(), self.full_terminal.take()) {
+            (Some(Side::Source), _) => poll.remove(&self.source),
+            (Some(Side::Sink), Some(terminal)) => poll.remove(&terminal),
+            (Some(Side::Sink), None) => poll.remove(&self.sink),
+            (None, _) => {}
         }
     }
 
@@ -336,6 +373,7 @@ mod tests {
 
     fn plan(source: OwnedFd, sink: OwnedFd, pipes: bool) -> Plan {
         let owner = Key { id: "web".into(), exec: String::new() };
+        let (source, sink) = (End::Own(source), End::Own(sink));
         Plan { owner, role: Role::Output, source, sink, held: None, pipes, regular_sink: false }
     }
 
@@ -388,6 +426,40 @@ mod tests {
             assert!(sent == got, "spliced: {spliced}");
             assert_eq!(streams.copied, sent.len() as u64);
         }
+    }
+
+    #[test]
+    fn a_full_terminal_is_waited_for_and_read_from_meanwhile() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+        // as a terminal: one descriptor for both ways
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, flags).unwrap();
+        let terminal = Arc::new(ours);
+        let (source, writer) = pipe();
+        let (reader, sink) = pipe();
+        let (mut poll, mut streams) = (Poll::new().unwrap(), Streams::default());
+        let both = |source, sink| Plan { source, sink, ..plan(pipe().0, pipe().1, false) };
+        streams.add(&mut poll, both(End::Terminal(terminal.clone()), End::Own(sink)));
+        streams.add(&mut poll, both(End::Own(source), End::Terminal(terminal.clone())));
+        let mut sent = 0;
+        // until the terminal takes no more, and then the pipe
+        while let Ok(n) = write(&writer, &[b'i'; 4096]) {
+            sent += n;
+            settle(&mut streams, &poll);
+        }
+        assert!(streams.copied > 0 && sent as u64 > streams.copied, "{sent} of {}", streams.copied);
+        write(&theirs, b"output").unwrap();
+        settle(&mut streams, &poll);
+        let mut buffer = [0; 4096];
+        assert_eq!(read(&reader, &mut buffer), Ok(6), "input that waits holds no output up");
+        let mut got = 0;
+        while got < sent {
+            got += read(&theirs, &mut buffer).expect("input goes on when there is room");
+            settle(&mut streams, &poll);
+        }
+        drop(writer);
+        assert!(settle(&mut streams, &poll), "the end of the source ends the stream");
+        assert_eq!(Arc::strong_count(&terminal), 2, "ours and the output's");
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub struct Io {
     pub input: Option<u32>,
     /// The fifo's writing end that CloseIO closes.
     pub held_input: Option<OwnedFd>,
-    /// The terminal.
-    pub console: Option<OwnedFd>,
+    /// The terminal, which its streams have, too.
+    pub console: Option<Arc<OwnedFd>>,
     /// Output that has ended and that nobody has read yet.
     pub unread: Vec<Unread>,
     /// The logger's pipes, which it reads to their end.

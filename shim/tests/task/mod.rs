@@ -213,6 +213,15 @@ fn a_terminal_has_a_size_and_echoes() {
     let resize = task::ResizePtyRequest { id: "web".into(), width: 123, height: 45, ..Default::default() };
     let _: Empty = client.call("ResizePty", &resize).unwrap();
     client.start("web", "").unwrap();
+    // What ends the session is that nobody has the terminal, so it had better be counted easily.
+    let shim = client.shim_pid();
+    let terminals = || {
+        fs::read_dir(format!("/proc/{shim}/fd"))
+            .unwrap()
+            .filter(|fd| fs::read_link(fd.as_ref().unwrap().path()).is_ok_and(|file| file.ends_with("ptmx")))
+            .count()
+    };
+    assert_eq!(terminals(), 1, "one descriptor for input, output and size");
     let mut input = fs::OpenOptions::new().write(true).open(&stdin).unwrap();
     input.write_all(b"words\n").unwrap();
     assert_eq!(client.wait("web", ""), Ok(0));
