@@ -143,6 +143,8 @@ fn lookup(program: &str, errno: i32) -> (String, String) {
     let why = match (errno, program.contains('/')) {
         (libc::ENOENT, false) => "executable file not found in $PATH".into(),
         (libc::ENOENT | libc::ENOTDIR, true) => format!("stat {program}: {}", errno_text(errno)),
+        // With the kernel's own answer, of which podman makes 126; of an exec without it 255.
+        (libc::EISDIR, _) => format!("{}: {}", errno_text(errno), errno_text(libc::EACCES)),
         _ => errno_text(errno),
     };
     (format!("exec: {program:?}"), why)
@@ -286,7 +288,7 @@ mod tests {
         );
         assert_eq!(
             failed(&exec("/etc"), 0, Attempt::Open, libc::EISDIR, 0),
-            "create web: step 1/2, find the program: exec: \"/etc\": is a directory"
+            "create web: step 1/2, find the program: exec: \"/etc\": is a directory: permission denied"
         );
         assert_eq!(
             failed(&exec("/etc/passwd/x"), 0, Attempt::Open, libc::ENOTDIR, 0),
