@@ -124,7 +124,7 @@ pub(crate) fn open_output(annotation: &str, path: &str) -> Result<OwnedFd, Error
         if DOES_SOMETHING.contains(&(filesystem.filesystem_type().0 as i64 & 0xffff_ffff)) {
             return Err(refused("lies in a filesystem of the kernel's"));
         }
-    } else if !found.file_type().is_fifo() && !(found.file_type().is_char_device() && found.rdev() == null) {
+    } else if !(found.file_type().is_fifo() || found.file_type().is_char_device() && found.rdev() == null) {
         return Err(refused("is neither a file nor a fifo"));
     }
     // A hook that writes to a full fifo waits, as it would anywhere.
