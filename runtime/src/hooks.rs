@@ -1,7 +1,7 @@
 //! Hooks of the runtime's namespaces: prestart, createRuntime, poststart and poststop.
 //!
 //! A hook reads the container's state from stdin. What it writes to stdout and stderr is kept, the last few kilobytes, and
-//! becomes part of the error when it fails; or it goes into files that annotations name ([`Output`]).
+//! becomes part of the error when it fails; or it goes into files that annotations name.
 
 use crate::error::{Ending, Error, HookFailure, message};
 use cofferdam_plan::{HOOKS_STDERR, HOOKS_STDOUT};

@@ -449,8 +449,11 @@ fn an_idmapped_mount_is_mapped_on_the_side_that_can() {
     assert_eq!(uid[0].host_id, 100_000);
 }
 
-/// The ids that an option names: of a container that maps 0 to 100,000 and 1 to 65,535 to 200,000 and on.
-fn named(option: &str) -> Result<[Vec<(u32, u32, u32)>; 2], String> {
+/// containerID, hostID, size.
+type Ranges = Vec<(u32, u32, u32)>;
+
+/// The ids that an option names, uids and gids: of a container that maps 0 to 100,000 and 1 to 65,535 to 200,000 and on.
+fn named(option: &str) -> Result<[Ranges; 2], String> {
     let maps = json!([
         {"containerID": 0, "hostID": 100_000, "size": 1}, {"containerID": 1, "hostID": 200_000, "size": 65_535}
     ]);
