@@ -380,7 +380,11 @@ impl Container {
     /// # Errors
     /// When its cgroup cannot be read.
     pub fn pids(&self) -> Result<Vec<i32>, Error> {
-        self.cgroup().pids(true).map_err(|error| Error::below("list the container's processes", error))
+        match self.cgroup().pids(true) {
+            // systemd removes the cgroup of a scope with the last process.
+            Err(error) if error.is_gone() && self.status()? == Status::Stopped => Ok(Vec::new()),
+            pids => pids.map_err(|error| Error::below("list the container's processes", error)),
+        }
     }
 
     /// Freezes all of its processes.

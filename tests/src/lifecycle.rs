@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
     test!(kill_sends_term_by_default),
     test!(kill_of_a_stopped_container_is_an_error),
     test!(kill_all_of_a_stopped_container_is_no_error).by_driver(),
+    test!(ps_of_a_stopped_container_is_empty).by_driver(),
     test!(kill_of_a_created_container).by_driver(),
     test!(kill_with_an_unknown_signal_is_an_error),
     test!(kill_reaches_a_program_that_ignores_others),
@@ -244,6 +245,19 @@ fn kill_of_a_stopped_container_is_an_error(t: &T) {
     let before = container.state();
     container.kill("KILL").fails().says("container not running");
     assert_eq!(container.state(), before);
+    container.delete().ok();
+}
+
+// systemd removes the cgroup with the last process, in its own time.
+fn ps_of_a_stopped_container_is_empty(t: &T) {
+    let container = t.container(&t.bundle().args(&["true"]));
+    container.launch();
+    container.await_stop();
+    for _ in 0..3 {
+        let text = container.verb(&["ps"]).run().ok().stdout;
+        assert!(text.lines().count() == 1 && text.contains("PID"), "{text}");
+        std::thread::sleep(t.seconds(1) / 5);
+    }
     container.delete().ok();
 }
 

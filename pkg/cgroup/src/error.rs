@@ -207,7 +207,7 @@ impl CgroupError {
     }
 
     /// The cgroup (or the file) is gone or never was.
-    pub(crate) fn is_gone(&self) -> bool {
+    pub fn is_gone(&self) -> bool {
         use nix::errno::Errno::{ENODEV, ENOENT};
         self.is(ENOENT) || self.is(ENODEV)
     }
