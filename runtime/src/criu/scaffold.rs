@@ -120,7 +120,8 @@ pub(super) fn copied_link(mount: &Mount, source: &str) -> Option<OsString> {
 
 /// There may be mount points in what is mounted.
 fn bind(root: &Root, mount: &Mount, source: &str) -> cofferdam_sys::Result<()> {
-    let is_dir = fs::stat(&Cwd, source.as_bytes())?.is_dir();
+    // What a link leads to is what will be mounted.
+    let is_dir = fs::stat(&fs::openat(&Cwd, source.as_bytes(), fs::O_PATH, 0)?, b"")?.is_dir();
     let point: Fd = match is_dir {
         true => root.make_dir_all(mount.destination.as_bytes(), 0o755)?,
         false => root.make_file(mount.destination.as_bytes(), 0o755)?,
