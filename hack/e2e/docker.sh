@@ -232,7 +232,8 @@ step_exec_is_refused_when_stopped() {
 }
 
 step_logs() {
-  docker run --name e2e busybox sh -c 'echo one; echo two >&2; echo three'
+  # dockerd reads the two streams side by side: what is to be the last line has to come later
+  docker run --name e2e busybox sh -c "echo one; echo two >&2; sleep $E2E_SLOWNESS; echo three"
   same "$(printf 'one\nthree')" "$(docker logs e2e 2>/dev/null)"
   same two "$(docker logs e2e 2>&1 >/dev/null)"
   same three "$(docker logs --tail 1 e2e 2>/dev/null)"
