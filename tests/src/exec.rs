@@ -203,7 +203,13 @@ fn an_exec_may_be_in_a_cgroup_below(t: &T) {
     let line = text.lines().find(|line| line.split(':').nth(1) == Some(controller)).unwrap();
     assert!(line.ends_with("/below"), "{text}");
     container.exec_with(&["--cgroup", "../../.."], &["true"]).run().fails();
-    container.exec_with(&["--cgroup", "no/such"], &["true"]).run().fails();
+    let out = container.exec_with(&["--cgroup", "no/such"], &["true"]).run().fails();
+    let message = out.says("no such file or directory").message();
+    assert!(message.contains("adding pid"), "{message}");
+    // On cgroup v2 controllers are not looked at.
+    if !t.host.cgroup_v2 {
+        container.exec_with(&["--cgroup", "none:/"], &["true"]).run().fails().says("unknown controller");
+    }
     container.force_delete();
 }
 

@@ -48,6 +48,12 @@ pub enum CgroupError {
         /// Name of the controller.
         controller: String,
     },
+    /// A controller that an exec names, of which the container has none.
+    #[error("unknown controller {controller:?}: the container has no such cgroup")]
+    UnknownController {
+        /// What was named.
+        controller: String,
+    },
     /// Something that needs a cgroup, of a rootless container that has none.
     #[error("cannot {what}: cgroups not configured for container")]
     NotConfigured {

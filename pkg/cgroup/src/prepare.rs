@@ -522,9 +522,10 @@ impl Cgroup {
                 }
                 Some(controllers) => {
                     for controller in controllers.split(',') {
-                        let dir = self.need(controller)?;
+                        let unknown = || CgroupError::UnknownController { controller: controller.to_owned() };
+                        let dir = self.path(controller).ok_or_else(unknown)?;
                         let index = self.dirs.iter().position(|d| d.path == dir);
-                        paths[index.expect("need() takes it from dirs")] = sub_path(dir, &sub);
+                        paths[index.expect("path() takes it from dirs")] = sub_path(dir, &sub);
                     }
                 }
             }

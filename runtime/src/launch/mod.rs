@@ -303,7 +303,7 @@ impl<'a> Journey<'a> {
             _ => return Ok((None, None)),
         };
         let dir =
-            join.cgroup.v2_dir_fd(sub).map_err(|error| Error::below("open the container's cgroup", error))?;
+            join.cgroup.v2_dir_fd(sub).map_err(|error| Error::below("error adding pid to cgroups", error))?;
         Ok((Some(dir.number()), Some(dir)))
     }
 
@@ -351,7 +351,7 @@ impl<'a> Journey<'a> {
         plan.road.clone.contains(Namespace::Pid) || plan.init.iter().any(clones)
     }
 
-    /// The cgroup of a container that is there.
+    /// The cgroup of a container that is there. Of what goes wrong runc's words tell, which its own tests look for.
     fn join_cgroup(&mut self, pid: i32, born_in: bool) -> Result<(), Error> {
         let Some(join) = &self.launch.join else { return Ok(()) };
         if join.subs.is_empty() && (born_in || join.cgroup.unified_path().is_none()) {
@@ -365,7 +365,7 @@ impl<'a> Journey<'a> {
             [] => join.cgroup.join(pid, Some(join.init)),
             subs => join.cgroup.join_sub(pid, subs),
         }
-        .map_err(|error| Error::below("enter the container's cgroup", error))
+        .map_err(|error| Error::below(format!("error adding pid {pid} to cgroups"), error))
     }
 
     fn await_barrier(&mut self, barrier: Barrier) -> Result<(), Error> {
