@@ -45,6 +45,10 @@ pub fn run(options: &Options, tests: &[Test]) -> i32 {
         chosen.iter().for_each(|test| println!("{}", test.name()));
         return 0;
     }
+    if chosen.is_empty() && options.filters.is_empty() {
+        eprintln!("everything is left out: no test is to run");
+        return 2;
+    }
     if !nix::unistd::geteuid().is_root() {
         eprintln!("needs root");
         return 2;
