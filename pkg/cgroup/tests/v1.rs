@@ -297,7 +297,7 @@ fn exec_can_choose_a_sub_cgroup_of_some_controllers() {
     let error = cgroup.join_sub(second.pid, &[(None, "../../x")]).unwrap_err();
     assert_eq!(error.to_string(), "bad sub cgroup path: ../../x");
     let error = cgroup.join_sub(second.pid, &[(Some("nonsense"), "x")]).unwrap_err();
-    assert_eq!(error.to_string(), "cannot set nonsense limit: container could not join or create cgroup");
+    assert_eq!(error.to_string(), "unknown controller \"nonsense\": the container has no such cgroup");
 }
 
 #[test]
