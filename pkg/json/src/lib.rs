@@ -7,6 +7,7 @@
 //! characters beyond the basic plane written as escapes, are left to it.
 
 pub mod base64;
+mod names;
 
 use serde::de::value::BorrowedStrDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -15,9 +16,23 @@ use std::fmt;
 /// How deep objects and arrays may lie in each other; serde_json goes down to 127.
 const DEEPEST: u8 = 100;
 
-/// The value that `text` holds; none if it is wrong, or of a kind that is left to serde_json.
+/// The value that `text` holds, with names of properties in any case.
+///
+/// # Errors
+/// serde_json's: `text` is no JSON, or holds something else.
+pub fn from_str<T: de::DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    if let Some(value) = read(text) {
+        return Ok(value);
+    }
+    let mut input = serde_json::Deserializer::from_str(text);
+    let value = T::deserialize(names::Names::of(&mut input))?;
+    input.end()?;
+    Ok(value)
+}
+
+/// The value that `text` holds; none if it is wrong, or of a kind that is left to serde_json, as a property's name in another case is.
 pub fn read<'de, T: de::Deserialize<'de>>(text: &'de str) -> Option<T> {
-    let mut input = Quick { text, rest: text.as_bytes(), depth: 0 };
+    let mut input = Quick { text, rest: text.as_bytes(), depth: 0, key: "", fields: &[] };
     let value = T::deserialize(&mut input).ok()?;
     input.peek().is_none().then_some(value)
 }
@@ -27,6 +42,10 @@ struct Quick<'de> {
     /// What is not read yet.
     rest: &'de [u8],
     depth: u8,
+    /// The name of the property that was read last,
+    key: &'de str,
+    /// and what its object may hold; nothing if it is a map.
+    fields: &'static [&'static str],
 }
 
 /// What is read here is not this. The words of an error are serde_json's to find.
@@ -275,6 +294,8 @@ impl<'de> Quick<'de> {
 struct Items<'a, 'de> {
     input: &'a mut Quick<'de>,
     first: bool,
+    /// What an object may hold; nothing if it is a map.
+    fields: &'static [&'static str],
 }
 
 impl<'de> SeqAccess<'de> for Items<'_, 'de> {
@@ -305,6 +326,7 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, No> {
         self.input.expect(b':')?;
+        self.input.fields = self.fields;
         seed.deserialize(&mut *self.input)
     }
 }
@@ -351,24 +373,24 @@ impl<'de> Deserializer<'de> for &mut Quick<'de> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
-        self.open(b'{')?;
-        let value = visitor.visit_map(Items { input: self, first: true })?;
-        self.close(b'}')?;
-        Ok(value)
+        self.deserialize_struct("", &[], visitor)
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, No> {
-        self.deserialize_map(visitor)
+        self.open(b'{')?;
+        let value = visitor.visit_map(Items { input: self, first: true, fields })?;
+        self.close(b'}')?;
+        Ok(value)
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
         self.open(b'[')?;
-        let value = visitor.visit_seq(Items { input: self, first: true })?;
+        let value = visitor.visit_seq(Items { input: self, first: true, fields: &[] })?;
         self.close(b']')?;
         Ok(value)
     }
@@ -414,8 +436,23 @@ impl<'de> Deserializer<'de> for &mut Quick<'de> {
         self.string(visitor)
     }
 
+    /// The name of a struct's property.
     fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
-        self.string(visitor)
+        match self.plain()? {
+            (name, true) => {
+                self.key = name;
+                visitor.visit_borrowed_str(name)
+            }
+            _ => Err(No),
+        }
+    }
+
+    /// What a struct has no field for is asked for like this.
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
+        match names::meant(self.key, self.fields) {
+            None => self.deserialize_any(visitor),
+            Some(_) => Err(No),
+        }
     }
 
     fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, No> {
@@ -435,7 +472,7 @@ impl<'de> Deserializer<'de> for &mut Quick<'de> {
         self.deserialize_any(visitor)
     }
 
-    any! { deserialize_bool deserialize_unit deserialize_ignored_any }
+    any! { deserialize_bool deserialize_unit }
 
     numbers! {
         deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
@@ -552,5 +589,55 @@ mod tests {
         ] {
             assert_eq!(read::<Typed>(text), serde_json::from_str::<Typed>(text).ok(), "{text}");
         }
+    }
+    #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Limits {
+        page_size: String,
+        limit: Option<u64>,
+        unified: BTreeMap<String, String>,
+        inner: Vec<Limits>,
+    }
+
+    #[test]
+    fn names_of_properties_are_taken_in_any_case() {
+        let wanted = Limits {
+            page_size: "2MB".into(),
+            limit: Some(3),
+            unified: [("Memory.High".to_owned(), "1".to_owned())].into(),
+            inner: vec![Limits { limit: Some(4), ..Limits::default() }],
+        };
+        for (names, quick) in [
+            (["pageSize", "limit", "unified", "inner", "limit"], true),
+            (["pagesize", "limit", "unified", "inner", "limit"], false),
+            (["pageSize", "limit", "unified", "inner", "LIMIT"], false),
+            (["PageSize", "LIMIT", "UNIFIED", "Inner", "Limit"], false),
+            (["PageSi\\u007ae", "li\\u006dit", "Unifi\\u0065d", "inner", "limi\\u0054"], false),
+        ] {
+            let [page, limit, unified, inner, below] = names;
+            let text = format!(
+                r#"{{"a": {{"limit": [7]}}, "{page}": "2MB", "{limit}": 3, "{unified}": {{"Memory.High": "1"}},
+                    "{inner}": [{{"{below}": 4, "Other": {{"LIMIT": [1]}}}}], "limits": null}}"#
+            );
+            assert_eq!(read(&text).as_ref(), quick.then_some(&wanted), "{text}");
+            assert_eq!(from_str::<Limits>(&text).unwrap(), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_comes_twice_is_refused_in_any_case() {
+        for text in
+            [r#"{"limit": 1, "limit": 2}"#, r#"{"limit": 1, "Limit": 2}"#, r#"{"LIMIT": 1, "Limit": 2}"#]
+        {
+            let words = from_str::<Limits>(text).unwrap_err().to_string();
+            assert!(words.starts_with("duplicate field `limit`"), "{words}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_behind_a_name_in_another_case_is_refused_with_its_place() {
+        let words = from_str::<Limits>("{\n\"LIMIT\": \"3\"}").unwrap_err().to_string();
+        assert_eq!(words, "invalid type: string \"3\", expected u64 at line 2 column 12");
+        assert!(from_str::<Limits>("{} {}").unwrap_err().to_string().starts_with("trailing characters"));
     }
 }

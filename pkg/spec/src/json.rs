@@ -1,6 +1,7 @@
 //! From bytes to values, with an error that says where.
 
-use crate::{Process, Refused, Spec};
+use crate::{Mount, Process, Refused, Spec};
+use oci_spec::runtime::LinuxResources;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use std::fs::File;
@@ -67,6 +68,36 @@ impl Process {
     }
 }
 
+/// Reads resources by themselves, as config.json would have them in `/linux/resources`: what `update` takes.
+///
+/// # Errors
+/// When it is not JSON or has a value of the wrong type.
+pub fn parse_resources(text: &[u8]) -> Result<LinuxResources, Refused> {
+    #[derive(Deserialize)]
+    #[serde(transparent)]
+    struct Document {
+        #[serde(deserialize_with = "crate::linux::resources")]
+        resources: Option<LinuxResources>,
+    }
+    Ok(parse::<Document>(text, "resources")?.resources.unwrap_or_default())
+}
+
+/// Reads mounts by themselves, as `mounts add` takes them: a list, or an object that has one as config.json does.
+///
+/// # Errors
+/// When it is not JSON, has a value of the wrong type, or is an object without `mounts`.
+pub fn parse_mounts(text: &[u8]) -> Result<Vec<Mount>, Refused> {
+    #[derive(Deserialize)]
+    #[serde(expecting = "a list of mounts, or an object with `mounts`")]
+    struct Document {
+        mounts: Vec<Mount>,
+    }
+    if text.trim_ascii_start().starts_with(b"[") {
+        return parse(text, "mounts");
+    }
+    Ok(parse::<Document>(text, "mounts")?.mounts)
+}
+
 fn read(path: &Path, file: &'static str) -> Result<Vec<u8>, LoadError> {
     let wrap = |source| LoadError::Read { path: path.display().to_string(), source };
     let mut text = Vec::new();
@@ -88,10 +119,7 @@ fn parse<T: DeserializeOwned>(text: &[u8], file: &'static str) -> Result<T, Refu
     let refuse = |pointer: String, message: String| Refused { file, pointer, message, section: "config.md" };
     let text =
         str::from_utf8(text).map_err(|error| refuse(String::new(), format!("is not UTF-8: {error}")))?;
-    if let Some(value) = cofferdam_json::read(text) {
-        return Ok(value);
-    }
-    serde_json::from_str(text).map_err(|error| {
+    cofferdam_json::from_str(text).map_err(|error| {
         let pointer =
             if error.is_data() { pointer_at(text, error.line(), error.column()) } else { String::new() };
         let message = error.to_string();
@@ -270,6 +298,60 @@ mod tests {
         let spec =
             Spec::parse(br#"{"ociVersion":"1.3.0","linux":{"resources":{"pids":{"limit":0}}}}"#).unwrap();
         assert_eq!(spec.linux.resources.unwrap().pids().unwrap().limit(), 0);
+    }
+
+    #[test]
+    fn names_are_taken_in_any_case() {
+        let text = br#"{"ociVersion":"1.3.0","Linux":{"Resources":{"CPU":{"Cpus":"0"},"hugepageLimits":[{"pagesize":"2MB","limit":7}],
+            "Unified":{"Memory.High":"1"}},"Seccomp":{"DefaultAction":"SCMP_ACT_ALLOW"}},"Annotations":{"A":"b"}}"#;
+        let spec = Spec::parse(text).unwrap();
+        let resources = spec.linux.resources.unwrap();
+        assert_eq!(resources.cpu().as_ref().unwrap().cpus().as_deref(), Some("0"));
+        assert_eq!(resources.hugepage_limits().as_ref().unwrap()[0].page_size(), "2MB");
+        assert_eq!(resources.unified().as_ref().unwrap()["Memory.High"], "1");
+        assert!(spec.linux.seccomp.is_some());
+        assert_eq!(spec.annotations["A"], "b");
+        assert_eq!(
+            refusal(r#"{"ociVersion":"1.0.2","Linux":{"Resources":{"CPU":{"Shares":"1"}}}}"#),
+            "config.json /Linux/Resources/CPU/Shares: invalid type: string \"1\", expected u64 (line 1)"
+        );
+    }
+
+    #[test]
+    fn resources_are_read_by_themselves() {
+        let resources = parse_resources(br#"{"CPU":{"shares":3},"pids":{}}"#).unwrap();
+        assert_eq!(resources.cpu().as_ref().unwrap().shares(), Some(3));
+        assert!(resources.pids().is_none());
+        assert_eq!(parse_resources(b"null").unwrap(), LinuxResources::default());
+        assert_eq!(
+            parse_resources(br#"{"cpu":{"shares":-3}}"#).unwrap_err().to_string(),
+            "resources /cpu/shares: invalid value: integer `-3`, expected u64 (line 1)"
+        );
+    }
+
+    #[test]
+    fn mounts_are_read_by_themselves_in_both_forms() {
+        let list = r#"[{"destination": "/a", "Type": "tmpfs", "source": "tmpfs"}]"#;
+        let mounts = parse_mounts(list.as_bytes()).unwrap();
+        assert_eq!(
+            (mounts.len(), mounts[0].destination.as_str(), mounts[0].fstype.as_str()),
+            (1, "/a", "tmpfs")
+        );
+        let object = format!(r#"{{"ociVersion": "1.0.0", "mounts": {list}}}"#);
+        assert_eq!(parse_mounts(object.as_bytes()).unwrap(), mounts);
+        for (text, words) in [
+            ("{}", "mounts: missing field `mounts` (line 1)"),
+            (
+                " [{\"destination\": 1}]",
+                "mounts /0/destination: invalid type: integer `1`, expected a string (line 1)",
+            ),
+            (
+                "7",
+                "mounts: invalid type: integer `7`, expected a list of mounts, or an object with `mounts` (line 1)",
+            ),
+        ] {
+            assert_eq!(parse_mounts(text.as_bytes()).unwrap_err().to_string(), words);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! [`Spec::check`] holds the parsed value against every MUST of runtime-spec 1.3 that can be decided without a look at the
 //! machine. [`default_spec`] is what `cofferdam spec` writes.
 //!
+//! Names of properties are taken in any case, as Go takes them: `"CPU"` is the spec's `cpu` to runc and to every engine.
 //! Properties that the runtime-spec does not know are passed over, as it demands (config.md, "Extensibility"); so are the
 //! sections of other platforms (`vm`, `windows`, `solaris`, `zos`, `freebsd`), which runc passes over as well.
 //!
@@ -35,7 +36,7 @@ pub use affinity::parse_cpu_list;
 pub use capability::{CAPABILITIES, capability_bit};
 pub use check::check_mappings;
 pub use example::{default_spec, default_spec_json, to_rootless};
-pub use json::{FILE_LIMIT, LoadError};
+pub use json::{FILE_LIMIT, LoadError, parse_mounts, parse_resources};
 pub use linux::{
     Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality,
     TimeOffset,

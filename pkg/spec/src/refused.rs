@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 /// A property that is refused: where it stands, why, and which section of the runtime-spec says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// `config.json`, or `process.json` for an exec.
+    /// `config.json`, `process.json` for an exec, `resources` for an update, `mounts` for more of them.
     pub file: &'static str,
     /// JSON pointer (RFC 6901) of the property, `/linux/namespaces/4`; empty for the whole document.
     pub pointer: String,

@@ -4,7 +4,6 @@ use super::Context;
 use super::args::{ANY, Grammar, Words};
 use crate::error::Error;
 use cofferdam_spec::Mount;
-use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
 
@@ -41,14 +40,6 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     Ok(0)
 }
 
-/// Both forms of the file.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Document {
-    List(Vec<Mount>),
-    Object { mounts: Vec<Mount> },
-}
-
 fn read(input: impl Read, name: &str) -> Result<Vec<Mount>, Error> {
     let mut text = Vec::new();
     let taken = input.take(MAX_MOUNTS + 1).read_to_end(&mut text);
@@ -56,10 +47,8 @@ fn read(input: impl Read, name: &str) -> Result<Vec<Mount>, Error> {
     if text.len() as u64 > MAX_MOUNTS {
         return Err(Error::Usage(format!("{name}: larger than {MAX_MOUNTS} bytes")));
     }
-    match serde_json::from_slice(&text) {
-        Ok(Document::List(mounts) | Document::Object { mounts }) => Ok(mounts),
-        Err(error) => Err(Error::below(format!("read mounts from {name}"), error)),
-    }
+    cofferdam_spec::parse_mounts(&text)
+        .map_err(|error| Error::below(format!("read mounts from {name}"), error))
 }
 
 #[cfg(test)]
@@ -67,13 +56,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_are_read() {
-        let list = r#"[{"destination": "/a", "type": "tmpfs", "source": "tmpfs"}]"#;
-        let mounts = read(list.as_bytes(), "stdin").unwrap();
-        assert_eq!((mounts.len(), mounts[0].destination.as_str()), (1, "/a"));
-        let object = format!(r#"{{"ociVersion": "1.0.0", "mounts": {list}}}"#);
-        assert_eq!(read(object.as_bytes(), "stdin").unwrap(), mounts);
+    fn what_is_wrong_names_the_file() {
         let error = crate::error::message(&read(&b"{}"[..], "x.json").unwrap_err());
-        assert!(error.starts_with("read mounts from x.json: "), "{error}");
+        assert_eq!(error, "read mounts from x.json: mounts: missing field `mounts` (line 1)");
     }
 }

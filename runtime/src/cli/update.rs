@@ -70,11 +70,8 @@ fn from_json(input: impl Read, name: &str) -> Result<LinuxResources, Error> {
     if text.len() as u64 > MAX_RESOURCES {
         return Err(Error::Usage(format!("{name}: larger than {MAX_RESOURCES} bytes")));
     }
-    let wrong = |error| Error::below(format!("read resources from {name}"), error);
-    let resources: serde_json::Value = serde_json::from_slice(&text).map_err(wrong)?;
-    let linux: cofferdam_spec::Linux =
-        serde_json::from_value(serde_json::json!({ "resources": resources })).map_err(wrong)?;
-    let mut resources = linux.resources.unwrap_or_default();
+    let mut resources = cofferdam_spec::parse_resources(&text)
+        .map_err(|error| Error::below(format!("read resources from {name}"), error))?;
     resources.set_devices(None);
     Ok(resources)
 }
@@ -180,12 +177,12 @@ mod tests {
 
     #[test]
     fn json_gives_all_but_devices() {
-        let text = r#"{"memory":{"limit":1024},"pids":{},"devices":[{"allow":true}],"unified":{"memory.high":"1"},"other":1}"#;
+        let text = r#"{"Memory":{"limit":1024},"pids":{},"devices":[{"allow":true}],"unified":{"memory.high":"1"},"other":1}"#;
         let resources = from_json(text.as_bytes(), "stdin").unwrap();
         assert_eq!(resources.memory().unwrap().limit(), Some(1024));
         assert!(resources.devices().is_none() && resources.pids().is_none());
         assert_eq!(resources.unified().as_ref().unwrap()["memory.high"], "1");
         let text = crate::error::message(&from_json(&b"{"[..], "stdin").unwrap_err());
-        assert!(text.starts_with("read resources from stdin: EOF while parsing"), "{text}");
+        assert!(text.starts_with("read resources from stdin: resources: EOF while parsing"), "{text}");
     }
 }

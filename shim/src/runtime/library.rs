@@ -11,7 +11,6 @@ use cofferdam::{
 };
 use cofferdam_proto::runc_options::CheckpointOptions;
 use cofferdam_sys::net;
-use oci_spec::runtime::LinuxResources;
 use std::{fs::OpenOptions, os::fd::OwnedFd, path::Path};
 
 /// The library, and what the options tell it.
@@ -170,8 +169,8 @@ impl Engine for Library {
 
     fn update(&self, id: &str, _: &Path, resources: &[u8]) -> Result<(), Failure> {
         const WHAT: &str = "OCI runtime update failed";
-        let resources: LinuxResources =
-            serde_json::from_slice(resources).map_err(|error| Failure::io(WHAT, error))?;
+        let resources =
+            cofferdam_spec::parse_resources(resources).map_err(|error| Failure::io(WHAT, error))?;
         self.load(id, WHAT)?.update(&resources).map_err(|error| failure(WHAT, &error))
     }
 
