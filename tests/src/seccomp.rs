@@ -42,6 +42,9 @@ pub const TESTS: &[Test] = &[
         .runc_fails(below!("1.1", "seccomp notify is unknown")),
     test!(bad_profiles_are_refused),
     test!(a_filter_that_forbids_getcwd),
+    test!(an_exec_makes_no_calls_but_those_it_looks_for)
+        .needs(&[X86, Need::Ours("runc's calls of an exec are others")]),
+    test!(an_exec_passes_a_filter_that_forbids_a_step_of_its_way).seconds(90).needs(&[X86]),
 ];
 
 const X86: Need = Need::Machine("x86_64");
@@ -460,4 +463,67 @@ fn a_filter_that_forbids_getcwd(t: &T) {
     let profile = json!({"defaultAction": "SCMP_ACT_ALLOW",
         "syscalls": [{"names": ["getcwd"], "action": "SCMP_ACT_ERRNO"}]});
     assert_eq!(t.sh(&with(t, &profile), "echo in"), "in\n");
+}
+
+/// A container that waits, without a libc; below it `/calls` asks for its pid.
+fn waiting(t: &T, profile: &Value) -> Bundle {
+    const PAUSE: u64 = 34;
+    let mut bundle = with(t, profile).with(json!({"process": {"noNewPrivileges": false}})).args(&["/wait"]);
+    bundle.list("/process/rlimits").push(json!({"type": "RLIMIT_NPROC", "soft": 900, "hard": 900}));
+    bundle.write_program("/wait", machine::x86_64(&[(PAUSE, [0; 6])]));
+    bundle.write_program("/calls", machine::x86_64(&[(GETPID, [0; 6])]));
+    bundle
+}
+
+fn an_exec_makes_no_calls_but_those_it_looks_for(t: &T) {
+    let names = json!([
+        // From the load to the execve, as `lets_come_in` in pkg/plan/src/exec.rs has them,
+        "clone",
+        "clone3",
+        "recvmsg",
+        "sendto",
+        "write",
+        "close",
+        "sched_setaffinity",
+        "setsid",
+        "clock_gettime",
+        "exit_group",
+        "prctl",
+        "prlimit64",
+        "ioctl",
+        // what every process does behind its filter,
+        "capset",
+        "rt_sigaction",
+        "rt_sigprocmask",
+        "execve",
+        "brk",
+        "mmap",
+        "munmap",
+        // and the programs.
+        "pause",
+        "getpid"
+    ]);
+    let profile = json!({"defaultAction": "SCMP_ACT_KILL_PROCESS", "syscalls": [{"names": names, "action": "SCMP_ACT_ALLOW"}]});
+    let container = t.container(&waiting(t, &profile));
+    container.launch();
+    let timeline = t.path("timeline").to_string_lossy().into_owned();
+    for flags in [&["--timeline", &timeline][..], &["--tty"], &["--user", "1000"], &["--cwd", "/tmp"]] {
+        container.exec_with(flags, &["/calls"]).run().ok();
+    }
+    let text = std::fs::read_to_string(timeline).unwrap();
+    let at = |step: &str| text.rfind(step).unwrap_or_else(|| panic!("{step}: {text}"));
+    assert!(at("load seccomp filter") < at(" clone\""), "{text}");
+    container.force_delete();
+}
+
+fn an_exec_passes_a_filter_that_forbids_a_step_of_its_way(t: &T) {
+    for name in
+        ["clone", "clone3", "recvmsg", "close", "sched_setaffinity", "setsid", "clock_gettime", "ioctl"]
+    {
+        let profile = allow_but(json!([{"names": [name], "action": "SCMP_ACT_KILL_PROCESS"}]));
+        let container = t.container(&waiting(t, &profile));
+        container.launch();
+        container.exec(&["/calls"]).ok();
+        container.force_delete();
+    }
 }

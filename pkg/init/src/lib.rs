@@ -83,6 +83,8 @@ pub(crate) struct Init {
     hook_output: Vec<u8>,
     /// Whether the host side knows that only the filter and the execve are left.
     announced: bool,
+    /// Whether another process will go on with the list, which is still to be cloned.
+    clones: bool,
 }
 
 /// Entry point: the first argument is the number of the conversation's socket.
@@ -114,6 +116,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         joined: Namespaces::default(),
         hook_output: Vec::new(),
         announced: false,
+        clones: program.steps.iter().any(|step| matches!(step, Step::Clone { .. })),
     };
     init.carry_out(&program)
 }
@@ -121,8 +124,7 @@ pub fn main(args: &[&[u8]]) -> ! {
 impl Init {
     /// All steps; the last one does not return.
     fn carry_out(&mut self, program: &Program) -> ! {
-        let staged = program.steps.iter().any(|step| matches!(step, Step::Clone { .. }));
-        if !staged {
+        if !self.clones {
             namespaces::hide_from_ptrace();
         }
         for (index, step) in program.steps.iter().enumerate() {

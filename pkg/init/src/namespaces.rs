@@ -4,7 +4,7 @@ use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::format;
 use cofferdam_step::{Attempt, Namespace, Namespaces, ReportKind, Slot, TimeOffset};
 use cofferdam_sys::proc::Proc;
-use cofferdam_sys::{Errno, cred, fs, process};
+use cofferdam_sys::{Cwd, Errno, cred, fs, process};
 
 /// Makes this process one that nobody in the container may trace, read or take descriptors from until its last execve
 /// (CVE-2016-9962). The execve of the container's program undoes it.
@@ -61,10 +61,13 @@ impl Init {
     pub(crate) fn join_process(&mut self, pidfd: Slot, namespaces: Namespaces) -> Outcome {
         let pidfd = self.slot(pidfd)?;
         hide_from_ptrace();
-        // `mounts add` stays in its pid namespace. Where a filter around us refuses fsopen, the container's own /proc would be all
-        // there is to open later, and that one does not know us: the host's is kept.
+        // `mounts add` stays in its pid namespace, an exec until it clones. Where a filter around us refuses fsopen, the container's own
+        // /proc would be all there is to open later, and that one does not know us: the host's is kept.
         // Test: live, with fsopen failing (hack/test fallbacks)
-        let proc = if namespaces.contains(Namespace::Pid) { None } else { Proc::open().ok() };
+        let proc = match namespaces.contains(Namespace::Pid) {
+            true => fs::openat(&Cwd, b"/proc", fs::O_PATH | fs::O_DIRECTORY, 0).and_then(Proc::adopt).ok(),
+            false => Proc::open().ok(),
+        };
         process::setns(&pidfd, namespaces.0).at(Attempt::Setns)?;
         if namespaces.contains(Namespace::User) {
             become_root()?;
@@ -95,10 +98,11 @@ impl Init {
 
     /// The clone goes on with the list, as a sibling; this process tells its pid and ends.
     pub(crate) fn clone_into(&mut self, namespaces: Namespaces) -> Outcome {
+        // The procfs handle shows the pid namespace that is left behind, to whoever traces the clone from its first instruction on.
+        self.proc = None;
         match process::fork(namespaces.0, true).at(Attempt::Clone3)? {
             process::Forked::Child => {
-                // The procfs handle shows the pid namespace that was left behind.
-                self.proc = None;
+                self.clones = false;
                 if !namespaces.contains(Namespace::User) {
                     hide_from_ptrace();
                 }

@@ -6,7 +6,8 @@ use crate::order::console;
 use crate::paths::absolute;
 use crate::{Filter, Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
 use crate::{limits, namespaces, process};
-use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, parse_cpu_list};
+use cofferdam_seccomp::interpret::Preview;
+use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, clean, parse_cpu_list};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 use serde::{Deserialize, Serialize};
 
@@ -105,23 +106,25 @@ fn compile_inner(
     };
     ids.check_user(process)?;
     draft.host(HostStep::Spawn);
-    let road = join(&mut draft, container);
+    let born = Born::of(process, container);
+    let road = join(&mut draft, process, container, born)?;
     draft.host(HostStep::EnterCgroup);
     if user_namespace {
         limits::from_the_host(&mut draft, process);
     }
     draft.host(HostStep::Release(Barrier::CgroupJoined));
-    affinity(&mut draft, process, |affinity| &affinity.initial)?;
-    draft.need_cgroup();
     if container.host_root.is_some() {
         draft.step(Step::ChangeRoot { path: container.host_root.clone() });
     }
-    prepare(&mut draft, process, container, options)?;
-    rights(&mut draft, process, container, host, &ids, options)?;
+    prepare(&mut draft, process, container, options, born)?;
+    rights(&mut draft, process, container, host, &ids, options, born)?;
+    if born != Born::First {
+        come_in(&mut draft, process, container, born)?;
+    }
     draft.host(HostStep::Commit);
     draft.host(HostStep::Release(Barrier::Committed));
     draft.step(Step::Await(Barrier::Committed));
-    if let Some(filter) = &container.seccomp {
+    if let Some(filter) = container.seccomp.as_ref().filter(|_| born != Born::Filtered) {
         draft.step(filter.load());
         if !process.no_new_privileges {
             draft.init.extend(process::set_capabilities(process));
@@ -131,10 +134,70 @@ fn compile_inner(
     Ok(draft.plan(road))
 }
 
+/// When the process is made that the container can see. Whoever in there may trace gets hold of it, with all that it has by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Born {
+    /// As soon as it has joined the namespaces, with all rights. In a user namespace these are no more than the container's, and the
+    /// sealed image is out of reach, for it was executed outside (`__ptrace_may_access` in `kernel/ptrace.c`).
+    First,
+    /// Last, with its program's rights, and CAP_SYS_ADMIN where it still has to load a filter without no_new_privs.
+    Last,
+    /// The same, with the filter loaded before: it lets through what is left to do.
+    Filtered,
+}
+
+impl Born {
+    fn of(process: &Process, container: &ExecTarget) -> Born {
+        let theirs = container.namespaces;
+        // A scheduler may not be inherited, and links like /proc/self lead nowhere for whoever is not in the pid namespace.
+        let first = process.scheduler.is_some()
+            || leads_to_itself(&process.cwd)
+            || process.args.first().is_some_and(|program| leads_to_itself(program));
+        match &container.seccomp {
+            _ if first || !theirs.contains(Namespace::Pid) || theirs.contains(Namespace::User) => Born::First,
+            Some(filter) if !process.no_new_privileges && lets_come_in(filter, process) => Born::Filtered,
+            _ => Born::Last,
+        }
+    }
+}
+
+/// Whether a path may be one of the process itself.
+fn leads_to_itself(path: &str) -> bool {
+    const OWN: [&str; 5] = ["/proc", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
+    let path = clean(path);
+    OWN.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+}
+
+/// Whether a filter lets a process through from its clone to its execve, as [`come_in`] has it; what comes then it must let through anyhow.
+fn lets_come_in(filter: &Filter, process: &Process) -> bool {
+    const LISTENER: u32 = cofferdam_seccomp::flag::NEW_LISTENER;
+    const CLONE_PARENT: u64 = 0x8000;
+    const PR_SET_DUMPABLE: u64 = 4;
+    const TIOCSCTTY: u64 = 0x540e;
+    const NPROC: u64 = 6;
+    // SECCOMP_RET_ERRNO with EPERM and ENOSYS: without clone3 there is clone.
+    const NO_CLONE3: [u32; 2] = [0x0005_0001, 0x0005_0026];
+    let Some(arch) = cofferdam_seccomp::native_arch().filter(|_| filter.flags & LISTENER == 0) else {
+        return false;
+    };
+    let preview = Preview::new(&filter.program, arch);
+    let any = [None; 6];
+    let first = |value| [Some(value), None, None, None, None, None];
+    let second = |value| [None, Some(value), None, None, None, None];
+    let always =
+        ["recvmsg", "sendto", "write", "close", "sched_setaffinity", "setsid", "clock_gettime", "exit_group"];
+    (preview.allows("clone3", any) || preview.answers("clone3", any, |value| NO_CLONE3.contains(&value)))
+        && preview.allows("clone", [Some(CLONE_PARENT), Some(0), Some(0), Some(0), Some(0), Some(0)])
+        && preview.allows("prctl", first(PR_SET_DUMPABLE))
+        && always.iter().all(|name| preview.allows(name, any))
+        && (!process.terminal || preview.allows("ioctl", second(TIOCSCTTY)))
+        && (process.rlimits.is_empty() || preview.allows("prlimit64", second(NPROC)))
+}
+
 /// Into the container, always by the staged road where its pid namespace is not ours: until its execve a process that was born
 /// in there would be one of the host's binary, for whoever in the container may trace (CVE-2019-5736). The sealed image joins
 /// everything, and its clone is the first that the container can see.
-fn join(draft: &mut Draft, container: &ExecTarget) -> Road {
+fn join(draft: &mut Draft, process: &Process, container: &ExecTarget, born: Born) -> Result<Road, Refused> {
     let pidfd = draft.slot(SlotSource::Process);
     let theirs = container.namespaces;
     let staged = theirs.contains(Namespace::User) || theirs.contains(Namespace::Pid);
@@ -142,12 +205,19 @@ fn join(draft: &mut Draft, container: &ExecTarget) -> Road {
         draft.step(Step::JoinProcess { pidfd, namespaces: theirs });
     }
     if staged {
-        namespaces::clone(draft, Namespaces::default());
+        draft.host(HostStep::FollowClone);
+    }
+    if staged && born == Born::First {
+        draft.step(Step::Clone { namespaces: Namespaces::default() });
     }
     if theirs.contains(Namespace::User) {
         draft.step(Step::BecomeNamespaceRoot);
     }
-    Road { staged, ..Road::default() }
+    affinity(draft, process, |affinity| &affinity.initial)?;
+    if born == Born::First {
+        draft.need_cgroup();
+    }
+    Ok(Road { staged, ..Road::default() })
 }
 
 fn prepare(
@@ -155,8 +225,11 @@ fn prepare(
     process: &Process,
     container: &ExecTarget,
     options: &ExecOptions,
+    born: Born,
 ) -> Result<(), Refused> {
-    draft.step(Step::NewSession);
+    if born == Born::First {
+        draft.step(Step::NewSession);
+    }
     if !container.no_new_keyring {
         let label = &process.selinux_label;
         draft.step(Step::JoinSessionKeyring {
@@ -167,7 +240,9 @@ fn prepare(
     match (process.terminal, options.console) {
         (true, true) => {
             console(draft, process, false, options.foreground);
-            draft.step(Step::TakeTerminal);
+            if born == Born::First {
+                draft.step(Step::TakeTerminal);
+            }
         }
         (false, false) => {}
         (true, false) => {
@@ -189,16 +264,16 @@ fn rights(
     host: &Host,
     ids: &Ids,
     options: &ExecOptions,
+    born: Born,
 ) -> Result<(), Refused> {
-    match &process.exec_cpu_affinity {
-        Some(given) if !(given.initial.is_empty() && given.last.is_empty()) => {
-            affinity(draft, process, |affinity| &affinity.last)?;
-        }
-        _ => draft.step(Step::SetAffinity { mask: Vec::new() }),
+    if born == Born::First {
+        last_affinity(draft, process)?;
     }
     limits::priorities(draft, process);
     limits::personality(draft, container.personality.as_deref());
-    if !ids.user_namespace {
+    if born != Born::First {
+        limits::from_init_before_its_clone(draft, process);
+    } else if !ids.user_namespace {
         limits::from_init(draft, process);
     }
     if process.no_new_privileges {
@@ -212,6 +287,42 @@ fn rights(
     }
     draft.step(Step::ResolveProgram);
     Ok(())
+}
+
+/// Into the pid namespace, behind everything else. The cgroup comes behind the clone, which a cgroup that is full would refuse.
+fn come_in(draft: &mut Draft, process: &Process, container: &ExecTarget, born: Born) -> Result<(), Refused> {
+    match &container.seccomp {
+        Some(filter) if born == Born::Filtered => {
+            draft.step(filter.load());
+            draft.init.extend(process::set_capabilities(process));
+        }
+        Some(_) if !process.no_new_privileges => {
+            draft.init.extend(process::set_capabilities_but_for_the_filter(process));
+        }
+        _ => {}
+    }
+    draft.step(Step::Clone { namespaces: Namespaces::default() });
+    draft.need_cgroup();
+    last_affinity(draft, process)?;
+    limits::from_the_clone(draft, process);
+    draft.step(Step::NewSession);
+    if process.terminal {
+        draft.step(Step::TakeTerminal);
+    }
+    Ok(())
+}
+
+/// The CPUs of the program, once it is in its cgroup.
+fn last_affinity(draft: &mut Draft, process: &Process) -> Result<(), Refused> {
+    match &process.exec_cpu_affinity {
+        Some(given) if !(given.initial.is_empty() && given.last.is_empty()) => {
+            affinity(draft, process, |affinity| &affinity.last)
+        }
+        _ => {
+            draft.step(Step::SetAffinity { mask: Vec::new() });
+            Ok(())
+        }
+    }
 }
 
 /// One of the two lists of `execCPUAffinity`, if it is given. With none of them the process gets all CPUs of its cgroup, as the

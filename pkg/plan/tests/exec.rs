@@ -30,24 +30,24 @@ fn refusal(change: Value, options: &ExecOptions) -> String {
 }
 
 #[test]
-fn an_exec_joins_by_pidfd_and_shares_the_tail() {
+fn an_exec_joins_by_pidfd_and_comes_in_last() {
     let plan = exec(json!({}));
     assert!(plan.road.staged && plan.road.clone.is_empty());
     assert_eq!(
         steps(&plan),
         [
             "join namespaces ipc uts network pid mount",
-            "clone",
-            "await the host: cgroup joined",
-            "begin a session",
             "join a session keyring",
-            "set cpu affinity",
             "set no_new_privs",
             "give stdio to uid 0",
             "become uid 0 gid 0",
             "change directory to /",
             "seal descriptors",
             "find the program",
+            "clone",
+            "await the host: cgroup joined",
+            "set cpu affinity",
+            "begin a session",
             "await the host: committed",
             "exec true"
         ]
@@ -63,6 +63,96 @@ fn an_exec_joins_by_pidfd_and_shares_the_tail() {
             "tell init: committed"
         ]
     );
+}
+
+/// What an exec does from its capabilities on, in a container with this profile.
+fn end_of(change: Value, seccomp: Value) -> Vec<String> {
+    let container = target(json!({"linux": {"seccomp": seccomp}}));
+    let given = json!({"noNewPrivileges": false, "capabilities": {"permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]}});
+    let mut given = given.as_object().unwrap().clone();
+    given.extend(change.as_object().unwrap().clone());
+    let plan = compile_exec(&process(given.into()), &container, &v2(), &ExecOptions::default()).unwrap();
+    let steps = plan.init.iter().map(|step| match step {
+        Step::LoadSeccomp { .. } => "load the filter".to_owned(),
+        Step::SetCapabilities(sets) => format!("set capabilities {:x}", sets.permitted),
+        other => other.to_string(),
+    });
+    let kept =
+        ["clone", "load the filter", "set capabilities", "begin a session", "find the program", "exec"];
+    steps.filter(|step| kept.iter().any(|kept| step.starts_with(kept))).collect()
+}
+
+/// A profile that allows all calls but these.
+fn all_but(names: &[&str]) -> Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]})
+}
+
+const MINE: &str = "set capabilities 20";
+const WITH_ADMIN: &str = "set capabilities 200020";
+
+#[test]
+fn an_exec_comes_in_with_its_filter_where_that_lets_it() {
+    let filtered = ["find the program", "load the filter", MINE, "clone", "begin a session", "exec true"];
+    assert_eq!(end_of(json!({}), all_but(&["reboot"])), filtered);
+    // As in Docker's profile.
+    assert_eq!(end_of(json!({}), all_but(&["clone3"])), filtered);
+    assert_eq!(end_of(json!({}), all_but(&["ioctl", "prlimit64"])), filtered);
+    let namespaces = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+        {"names": ["recvmsg", "sendto", "write", "close", "sched_setaffinity", "setsid", "clock_gettime", "exit_group", "prctl", "clone3"],
+         "action": "SCMP_ACT_ALLOW"},
+        {"names": ["clone"], "action": "SCMP_ACT_ALLOW",
+         "args": [{"index": 0, "value": 2114060288, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]}
+    ]});
+    assert_eq!(end_of(json!({}), namespaces), filtered);
+}
+
+#[test]
+fn an_exec_loads_its_filter_at_the_end_where_that_would_stop_it() {
+    let last =
+        ["find the program", WITH_ADMIN, "clone", "begin a session", "load the filter", MINE, "exec true"];
+    for name in [
+        "clone",
+        "recvmsg",
+        "sendto",
+        "write",
+        "close",
+        "prctl",
+        "sched_setaffinity",
+        "setsid",
+        "clock_gettime",
+        "exit_group",
+    ] {
+        assert_eq!(end_of(json!({}), all_but(&[name])), last, "{name}");
+    }
+    let killed = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["clone3"], "action": "SCMP_ACT_KILL"}]});
+    assert_eq!(end_of(json!({}), killed), last);
+    let told = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/run/agent",
+        "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_NOTIFY"}]});
+    assert_eq!(end_of(json!({}), told), last);
+    let limits = json!({"rlimits": [{"type": "RLIMIT_NPROC", "soft": 9, "hard": 9}]});
+    assert_eq!(end_of(limits, all_but(&["prlimit64"])), last);
+    // No capability is needed then.
+    assert_eq!(
+        end_of(json!({"noNewPrivileges": true}), all_but(&["reboot"])),
+        [MINE, "find the program", "clone", "begin a session", "load the filter", "exec true"]
+    );
+}
+
+#[test]
+fn an_exec_that_must_see_itself_comes_in_first() {
+    let first = ["clone", "begin a session", "find the program", "load the filter", MINE];
+    for change in [
+        json!({"cwd": "/proc/self/fd/7"}),
+        json!({"cwd": "/x/../proc"}),
+        json!({"args": ["/proc/self/exe"]}),
+        json!({"args": ["/dev/fd/3"]}),
+        json!({"scheduler": {"policy": "SCHED_FIFO", "priority": 1}}),
+    ] {
+        assert_eq!(end_of(change.clone(), all_but(&["reboot"]))[..5], first, "{change}");
+    }
+    for change in [json!({"args": ["/process"]}), json!({"cwd": "/dev/fds"})] {
+        assert_eq!(end_of(change.clone(), all_but(&["reboot"]))[3], "clone", "{change}");
+    }
 }
 
 #[test]
@@ -104,10 +194,10 @@ fn a_cpu_mask_is_first_for_the_runtime_and_then_for_the_process() {
         plan.init.iter().enumerate().filter_map(mask).collect()
     };
     let both = masks(json!({"execCPUAffinity": {"initial": "0", "final": "0-1"}}));
-    assert_eq!(both, [(2, vec![1]), (6, vec![3])]);
-    assert_eq!(masks(json!({"execCPUAffinity": {"initial": "1"}})), [(2, vec![2])]);
-    assert_eq!(masks(json!({"execCPUAffinity": {"final": "1"}})), [(5, vec![2])]);
-    assert_eq!(masks(json!({})), [(5, vec![])]);
+    assert_eq!(both, [(1, vec![1]), (11, vec![3])]);
+    assert_eq!(masks(json!({"execCPUAffinity": {"initial": "1"}})), [(1, vec![2])]);
+    assert_eq!(masks(json!({"execCPUAffinity": {"final": "1"}})), [(10, vec![2])]);
+    assert_eq!(masks(json!({})), [(10, vec![])]);
 }
 
 #[test]

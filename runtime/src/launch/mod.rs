@@ -112,6 +112,11 @@ pub fn visit(launch: &Launch) -> Result<(), Error> {
     }
 }
 
+/// Whether what joins a cgroup needs nobody else for it: there are only v1's hierarchies, or it was born in v2's.
+fn enters_by_itself(join: &JoinCgroup, born_in: bool) -> bool {
+    join.subs.is_empty() && (born_in || join.cgroup.unified_path().is_none())
+}
+
 /// A launch that is under way.
 struct Journey<'a> {
     launch: &'a Launch<'a>,
@@ -254,6 +259,8 @@ impl<'a> Journey<'a> {
     }
 
     fn follow_clone(&mut self) -> Result<(), Error> {
+        // While init is on its way.
+        self.open_joined_tasks()?;
         let traveller = self.traveller.as_mut().ok_or_else(no_init)?;
         let arrived = traveller.arrive().map_err(|errno| Error::call("listen to init", errno))?;
         if let Arrival::Failed(report) = arrived {
@@ -351,12 +358,21 @@ impl<'a> Journey<'a> {
         plan.road.clone.contains(Namespace::Pid) || plan.init.iter().any(clones)
     }
 
+    /// `tasks` of the cgroup that an exec joins by itself, once.
+    fn open_joined_tasks(&mut self) -> Result<(), Error> {
+        let born_in = self.traveller()?.in_cgroup;
+        let Some(join) = &self.launch.join else { return Ok(()) };
+        if self.tasks.is_empty() && enters_by_itself(join, born_in) {
+            self.tasks = join.cgroup.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
+        }
+        Ok(())
+    }
+
     /// The cgroup of a container that is there. Of what goes wrong runc's words tell, which its own tests look for.
     fn join_cgroup(&mut self, pid: i32, born_in: bool) -> Result<(), Error> {
         let Some(join) = &self.launch.join else { return Ok(()) };
-        if join.subs.is_empty() && (born_in || join.cgroup.unified_path().is_none()) {
-            self.tasks = join.cgroup.self_entry().map_err(|error| Error::below("open the cgroup", error))?;
-            return Ok(());
+        if enters_by_itself(join, born_in) {
+            return self.open_joined_tasks();
         }
         match join.subs {
             _ if born_in && join.cgroup.version() == cofferdam_cgroup::Version::V2 => {

@@ -18,6 +18,9 @@ pub const TESTS: &[Test] = &[
     test!(cve_2016_9962_an_exec_gives_nothing_away).seconds(90),
     test!(cve_2016_9962_an_exec_gives_nothing_away_to_ptrace).seconds(90),
     test!(cve_2016_9962_an_exec_gives_nothing_away_in_a_user_namespace).seconds(90),
+    test!(what_an_exec_brings_in_has_its_programs_rights)
+        .seconds(120)
+        .runc_fails(always!("has all rights when it is born into the pid namespace")),
     test!(cve_2016_9962_a_container_of_the_same_pid_namespace_gives_nothing_away)
         .seconds(90)
         .needs(&[Need::Kernel(6, 18)])
@@ -198,6 +201,32 @@ fn cve_2016_9962_an_exec_gives_nothing_away_in_a_user_namespace(t: &T) {
     let mut bundle = t.bundle();
     bundle.user_namespace().capabilities(&THIEF);
     robbed(t, bundle, executing);
+}
+
+fn what_an_exec_brings_in_has_its_programs_rights(t: &T) {
+    // A container that may trace, as `docker run --cap-add SYS_PTRACE` makes it, and what a health check executes there.
+    let allowed = ["CAP_KILL", "CAP_CHOWN", "CAP_SYS_PTRACE"];
+    let (chown, kill, ptrace, admin) = (1u64 << 0, 1u64 << 5, 1u64 << 19, 1u64 << 21);
+    let rights = |no_new_privileges: bool, seccomp: Option<serde_json::Value>, more: u64| {
+        let mut bundle = t.bundle();
+        bundle.capabilities(&allowed);
+        bundle.set(json!({"process": {"noNewPrivileges": no_new_privileges}, "linux": {"seccomp": seccomp}}));
+        let mask = format!("{:x}", chown | kill | ptrace | more);
+        let said = watched(t, bundle, &["rights", &mask, "1000"], executing);
+        assert_eq!(said, "ready\n", "no_new_privs {no_new_privileges}, {seccomp:?}");
+    };
+    let all_but = |name: &str| {
+        Some(
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": [name], "action": "SCMP_ACT_ERRNO", "errnoRet": 38}]}),
+        )
+    };
+    rights(true, None, 0);
+    rights(false, None, 0);
+    rights(true, all_but("reboot"), 0);
+    rights(false, all_but("reboot"), 0);
+    rights(false, all_but("clone3"), 0);
+    // Its filter can only be loaded by the process itself then, which takes CAP_SYS_ADMIN.
+    rights(false, all_but("setsid"), admin);
 }
 
 /// Another container in the pid namespace of the first one, from its beginning to its end.
