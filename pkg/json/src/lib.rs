@@ -16,7 +16,7 @@ use std::fmt;
 /// How deep objects and arrays may lie in each other; serde_json goes down to 127.
 const DEEPEST: u8 = 100;
 
-/// The value that `text` holds, with names of properties in any case.
+/// The value that `text` holds, with names of properties as Go reads them: in any case, and more than once.
 ///
 /// # Errors
 /// serde_json's: `text` is no JSON, or holds something else.
@@ -24,10 +24,13 @@ pub fn from_str<T: de::DeserializeOwned>(text: &str) -> serde_json::Result<T> {
     if let Some(value) = read(text) {
         return Ok(value);
     }
-    let mut input = serde_json::Deserializer::from_str(text);
-    let value = T::deserialize(names::Names::of(&mut input))?;
-    input.end()?;
-    Ok(value)
+    match names::read(text, false) {
+        // The place of what else is wrong then is lost.
+        Err(error) if error.to_string().starts_with("duplicate field") => {
+            names::read(text, true).map_err(|_| error)
+        }
+        other => other,
+    }
 }
 
 /// The value that `text` holds; none if it is wrong, or of a kind that is left to serde_json, as a property's name in another case is.
@@ -625,13 +628,27 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_comes_twice_is_refused_in_any_case() {
-        for text in
-            [r#"{"limit": 1, "limit": 2}"#, r#"{"limit": 1, "Limit": 2}"#, r#"{"LIMIT": 1, "Limit": 2}"#]
-        {
-            let words = from_str::<Limits>(text).unwrap_err().to_string();
-            assert!(words.starts_with("duplicate field `limit`"), "{words}");
+    fn a_name_that_comes_twice_counts_twice() {
+        let both = |text: &str| {
+            assert_eq!(read::<Limits>(text), None);
+            from_str::<Limits>(text).unwrap()
+        };
+        let limit = |limit| Limits { limit: Some(limit), ..Limits::default() };
+        for text in [
+            r#"{"limit": 1, "limit": 2}"#,
+            r#"{"limit": 1, "Limit": 2}"#,
+            r#"{"LIMIT": 1, "inner": [], "other": 1.5, "Limit": 2}"#,
+        ] {
+            assert_eq!(both(text), limit(2), "{text}");
         }
+        let text = r#"{"unified": {"a": "1", "b": "2"}, "inner": [{"limit": 1}], "Unified": { }, "limit": 3,
+            "UNIFIED": {"b": "}{", "A": "4"}, "Inner": [{"limit": 5, "Limit": 6}]}"#;
+        let unified =
+            [("A", "4"), ("a", "1"), ("b", "}{")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(both(text), Limits { unified: unified.into(), inner: vec![limit(6)], ..limit(3) });
+        // What is wrong besides is not said: where it stands is not known any more.
+        let words = from_str::<Limits>(r#"{"limit": 1, "limit": "x"}"#).unwrap_err().to_string();
+        assert_eq!(words, "duplicate field `limit` at line 1 column 20");
     }
 
     #[test]

@@ -3,11 +3,26 @@
 //! Go's JSON takes `"Limit"`, and even `"LIMIT"`, for the property that the runtime-spec calls `limit`. Who writes configs by hand or by
 //! template has seen runc take such a name; and what an engine in Go has looked at and let pass must not be a property for the engine
 //! and none for the runtime. Names of objects that are maps (annotations, sysctl) are left as they are, as Go leaves them.
+//!
+//! A property that comes twice counts twice, too: objects are taken together, of other values the last one holds.
 
 use serde::Deserialize;
 use serde::de::value::StringDeserializer;
-use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor,
+};
+use serde_json::value::RawValue;
 use std::fmt;
+use std::io::Cursor;
+use std::marker::PhantomData;
+
+/// By serde_json. With `merge` properties may come twice.
+pub(crate) fn read<T: DeserializeOwned>(text: &str, merge: bool) -> serde_json::Result<T> {
+    let mut input = serde_json::Deserializer::from_str(text);
+    let value = T::deserialize(Names { inner: &mut input, fields: &[], merge })?;
+    input.end()?;
+    Ok(value)
+}
 
 /// The field that `name` stands for although it is not written like it. Letters of ASCII only, as all names of the runtime-spec are; Go
 /// would also take the Kelvin sign for a `k`.
@@ -19,22 +34,25 @@ pub(crate) fn meant(name: &str, fields: &[&'static str]) -> Option<&'static str>
 
 /// A part of what reads a document by serde, in front of which the names of structs' fields are put right: a deserializer, a visitor, a
 /// seed, or the access to a sequence or a map.
-pub(crate) struct Names<T> {
+struct Names<T> {
     inner: T,
     /// What an object that comes now may hold; nothing for one that is a map.
     fields: &'static [&'static str],
+    merge: bool,
 }
 
 impl<T> Names<T> {
-    pub(crate) fn of(inner: T) -> Names<T> {
-        Names { inner, fields: &[] }
+    /// The same around another part.
+    fn around<P>(&self, inner: P) -> Names<P> {
+        Names { inner, fields: &[], merge: self.merge }
     }
 }
 
 macro_rules! forward {
     ($($method:ident($($argument:ident: $type:ty),*);)*) => {
         $(fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.inner.$method($($argument,)* Names::of(visitor))
+            let visitor = self.around(visitor);
+            self.inner.$method($($argument,)* visitor)
         })*
     };
 }
@@ -48,7 +66,8 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Names<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.inner.deserialize_struct(name, fields, Names { inner: visitor, fields })
+        let visitor = Names { fields, ..self.around(visitor) };
+        self.inner.deserialize_struct(name, fields, visitor)
     }
 
     forward! {
@@ -85,7 +104,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Names<D> {
 
 macro_rules! visit {
     ($($method:ident($type:ty);)*) => {
-        $(fn $method<E: serde::de::Error>(self, value: $type) -> Result<V::Value, E> {
+        $(fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
             self.inner.$method(value)
         })*
     };
@@ -111,28 +130,37 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Names<V> {
         visit_byte_buf(Vec<u8>);
     }
 
-    fn visit_none<E: serde::de::Error>(self) -> Result<V::Value, E> {
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
         self.inner.visit_none()
     }
 
-    fn visit_unit<E: serde::de::Error>(self) -> Result<V::Value, E> {
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         self.inner.visit_unit()
     }
 
     fn visit_some<D: Deserializer<'de>>(self, input: D) -> Result<V::Value, D::Error> {
-        self.inner.visit_some(Names::of(input))
+        let input = self.around(input);
+        self.inner.visit_some(input)
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, input: D) -> Result<V::Value, D::Error> {
-        self.inner.visit_newtype_struct(Names::of(input))
+        let input = self.around(input);
+        self.inner.visit_newtype_struct(input)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_seq(Names::of(items))
+        let items = self.around(items);
+        self.inner.visit_seq(items)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        self.inner.visit_map(Names { inner: items, fields: self.fields })
+        if self.merge && !self.fields.is_empty() {
+            let items =
+                Merged { left: merged(items, self.fields)?.into_iter(), value: None, error: PhantomData };
+            return self.inner.visit_map(items);
+        }
+        let items = Names { fields: self.fields, ..self.around(items) };
+        self.inner.visit_map(items)
     }
 
     /// The enums of the runtime-spec are words, with nothing inside.
@@ -145,7 +173,8 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Names<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, input: D) -> Result<S::Value, D::Error> {
-        self.inner.deserialize(Names::of(input))
+        let input = self.around(input);
+        self.inner.deserialize(input)
     }
 }
 
@@ -153,7 +182,8 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Names<A> {
     type Error = A::Error;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, A::Error> {
-        self.inner.next_element_seed(Names::of(seed))
+        let seed = self.around(seed);
+        self.inner.next_element_seed(seed)
     }
 }
 
@@ -168,7 +198,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Names<A> {
     }
 
     fn next_value_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<T::Value, A::Error> {
-        self.inner.next_value_seed(Names::of(seed))
+        let seed = self.around(seed);
+        self.inner.next_value_seed(seed)
     }
 }
 
@@ -185,5 +216,55 @@ impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<K> {
         let name = String::deserialize(input)?;
         let name = meant(&name, self.fields).map_or(name, str::to_owned);
         self.seed.deserialize(StringDeserializer::new(name))
+    }
+}
+
+/// A struct's properties with the texts of their values, those of one name together, in the order of the last ones.
+fn merged<'de, A: MapAccess<'de>>(
+    mut items: A,
+    fields: &[&'static str],
+) -> Result<Vec<(String, String)>, A::Error> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    while let Some(name) = items.next_key::<String>()? {
+        let name = meant(&name, fields).map_or(name, str::to_owned);
+        let value = items.next_value::<Box<RawValue>>()?;
+        let before = all.iter().position(|(known, _)| *known == name).map(|at| all.remove(at).1);
+        let value = before
+            .and_then(|before| together(&before, value.get()))
+            .unwrap_or_else(|| value.get().to_owned());
+        all.push((name, value));
+    }
+    Ok(all)
+}
+
+/// Two objects as one, whose names may come twice again.
+fn together(one: &str, other: &str) -> Option<String> {
+    let inside = |text: &str| Some(text.trim().strip_prefix('{')?.strip_suffix('}')?.trim().to_owned());
+    let parts = [inside(one)?, inside(other)?];
+    let parts: Vec<&str> = parts.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+    Some(format!("{{{}}}", parts.join(",")))
+}
+
+/// The access to such a struct.
+struct Merged<E> {
+    left: std::vec::IntoIter<(String, String)>,
+    value: Option<String>,
+    error: PhantomData<E>,
+}
+
+impl<'de, E: Error> MapAccess<'de> for Merged<E> {
+    type Error = E;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, E> {
+        let Some((name, value)) = self.left.next() else { return Ok(None) };
+        self.value = Some(value);
+        seed.deserialize(StringDeserializer::new(name)).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, E> {
+        let text = self.value.take().unwrap_or_default();
+        // What lives no longer than this cannot be borrowed from: it is read like a file.
+        let mut input = serde_json::Deserializer::from_reader(Cursor::new(text));
+        Names { inner: seed, fields: &[], merge: true }.deserialize(&mut input).map_err(E::custom)
     }
 }

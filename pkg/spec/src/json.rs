@@ -311,6 +311,13 @@ mod tests {
         assert_eq!(resources.unified().as_ref().unwrap()["Memory.High"], "1");
         assert!(spec.linux.seccomp.is_some());
         assert_eq!(spec.annotations["A"], "b");
+        let twice = br#"{"ociVersion":"1.3.0","linux":{"resources":{"cpu":{"shares":7,"cpus":"1"},"CPU":{"Cpus":"0","Mems":"0"}}}}"#;
+        let spec = Spec::parse(twice).unwrap();
+        let cpu = spec.linux.resources.unwrap().cpu().clone().unwrap();
+        assert_eq!(
+            (cpu.shares(), cpu.cpus().as_deref(), cpu.mems().as_deref()),
+            (Some(7), Some("0"), Some("0"))
+        );
         assert_eq!(
             refusal(r#"{"ociVersion":"1.0.2","Linux":{"Resources":{"CPU":{"Shares":"1"}}}}"#),
             "config.json /Linux/Resources/CPU/Shares: invalid type: string \"1\", expected u64 (line 1)"
