@@ -648,7 +648,7 @@ mod tests {
         assert_eq!(both(text), Limits { unified: unified.into(), inner: vec![limit(6)], ..limit(3) });
         // What is wrong besides is not said: where it stands is not known any more.
         let words = from_str::<Limits>(r#"{"limit": 1, "limit": "x"}"#).unwrap_err().to_string();
-        assert_eq!(words, "duplicate field `limit` at line 1 column 20");
+        assert_eq!(words, "duplicate field `limit` at line 1 column 21");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde::de::value::StringDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Visitor,
 };
+use serde_json::de::IoRead;
 use serde_json::value::RawValue;
 use std::fmt;
 use std::io::Cursor;
@@ -18,11 +19,14 @@ use std::marker::PhantomData;
 
 /// By serde_json. With `merge` properties may come twice.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, merge: bool) -> serde_json::Result<T> {
-    let mut input = serde_json::Deserializer::from_str(text);
+    let mut input = Input::from_reader(Cursor::new(text.to_owned()));
     let value = T::deserialize(Names { inner: &mut input, fields: &[], merge })?;
     input.end()?;
     Ok(value)
 }
+
+/// Of one kind for whole documents and for what lives no longer than a moment, which cannot be borrowed from: each kind is 150 kB of code.
+type Input = serde_json::Deserializer<IoRead<Cursor<String>>>;
 
 /// The field that `name` stands for although it is not written like it. Letters of ASCII only, as all names of the runtime-spec are; Go
 /// would also take the Kelvin sign for a `k`.
@@ -263,8 +267,7 @@ impl<'de, E: Error> MapAccess<'de> for Merged<E> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, E> {
         let text = self.value.take().unwrap_or_default();
-        // What lives no longer than this cannot be borrowed from: it is read like a file.
-        let mut input = serde_json::Deserializer::from_reader(Cursor::new(text));
+        let mut input = Input::from_reader(Cursor::new(text));
         Names { inner: seed, fields: &[], merge: true }.deserialize(&mut input).map_err(E::custom)
     }
 }
