@@ -38,6 +38,7 @@ pub const TESTS: &[Test] = &[
     test!(run_gives_a_signal_as_128_and_its_number),
     test!(run_leaves_nothing_behind).by_driver(),
     test!(run_can_keep_the_container),
+    test!(a_run_that_is_deleted_by_force_has_its_programs_status),
     test!(buildkit_runs_a_step_of_a_build),
     test!(run_detached_returns_at_once),
     test!(run_forwards_signals),
@@ -369,6 +370,17 @@ fn run_leaves_nothing_behind(t: &T) {
     let container = t.container(&t.bundle().script("sleep 1000 & exit 0"));
     container.run().ok();
     t.nothing_is_left(&container);
+}
+
+fn a_run_that_is_deleted_by_force_has_its_programs_status(t: &T) {
+    for _ in 0..5 {
+        let container = t.container(&t.bundle().script("echo ready; exec sleep 1000"));
+        let running = container.spawn_run();
+        running.await_output("ready");
+        container.force_delete();
+        running.wait().code(137);
+        t.nothing_is_left(&container);
+    }
 }
 
 fn run_can_keep_the_container(t: &T) {

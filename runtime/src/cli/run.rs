@@ -72,7 +72,11 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
     });
     if !said.on("keep") {
         let _span = timeline::span("delete the container");
-        container.delete(true)?;
+        match container.delete(true) {
+            // Whoever else has ended it by `delete --force` has done this, too: the process's status is what there is to say.
+            Err(Error::NotFound { .. }) => {}
+            deleted => deleted?,
+        }
         if waited_for {
             notify::forget(&context.root, &id)?;
         }
