@@ -3,12 +3,16 @@
 //! One loop over descriptors does it all: the pidfd says that the process has ended, a signalfd what was sent to us, and with
 //! a terminal of its own the bytes go both ways. Nothing is lost between the launch and the loop, because the signals are
 //! blocked before the launch.
+//!
+//! The loop waits for nothing but its poll: a program that reads none of its input, a pager that takes no more output, and a program
+//! that waits for its output to be taken before it reads on, must hold up neither signals nor the other direction.
 
 use crate::container::Process;
 use crate::error::Error;
 use cofferdam_spec::ConsoleSize;
 use cofferdam_sys::{Errno, Fd, children, fs, net, process};
 use nix::errno::Errno as NixErrno;
+use nix::fcntl::OFlag;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -66,8 +70,15 @@ impl Foreground {
             Some(socket) => Some(Terminal::receive(socket)?),
             None => None,
         };
-        let mut attendance =
-            Attendance { signals: self.signals, child, terminal, stdin_open: true, hung_up: false };
+        let mut attendance = Attendance {
+            signals: self.signals,
+            child,
+            terminal,
+            stdin_open: true,
+            typed: Vec::new(),
+            output: Vec::new(),
+            hung_up: false,
+        };
         attendance.until_end()
     }
 }
@@ -113,6 +124,9 @@ impl Terminal {
             Ok(_) => return Err(Error::Unsupported("init sent no terminal".into())),
             Err(errno) => return Err(Error::call("receive the terminal", errno)),
         };
+        let nonblocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK);
+        nix::fcntl::fcntl(&master, nonblocking)
+            .map_err(|errno| Error::call("make the terminal nonblocking", errno))?;
         let terminal = Terminal { master, own: Own::find() };
         if let Some(own) = &terminal.own {
             own.make_raw()?;
@@ -149,46 +163,69 @@ struct Attendance<'a> {
     child: &'a Process,
     terminal: Option<Terminal>,
     stdin_open: bool,
+    /// Read from stdin, and not taken by the terminal yet.
+    typed: Vec<u8>,
+    /// Read from the terminal, and not taken by stdout yet.
+    output: Vec<u8>,
     /// Nobody in the container holds the terminal: asked again every now and then, for somebody may open it again.
     hung_up: bool,
 }
 
 /// How often a terminal that nobody holds is asked, in milliseconds.
 const ASK_AGAIN: u16 = 50;
+/// How much is read at once: as much as a pipe that is ready takes without waiting (`PIPE_BUF`), for stdout is also others' and stays
+/// as it is.
+const CHUNK: usize = 4096;
 
 impl Attendance<'_> {
     fn until_end(&mut self) -> Result<i32, Error> {
         loop {
-            let Ready { child, signals, output, input } = self.poll()?;
-            if output {
-                self.copy_out();
+            let ready = self.poll()?;
+            if ready.stdout {
+                self.write_out();
             }
-            if signals {
+            if ready.output {
+                self.read_output();
+            }
+            if ready.signals {
                 self.pass_signals()?;
             }
-            if child {
+            if ready.child {
                 self.drain();
                 return self.reap();
             }
-            if input {
-                self.copy_in();
+            if ready.input {
+                self.read_input();
+            }
+            if ready.terminal {
+                self.type_in();
             }
         }
     }
 
     fn poll(&self) -> Result<Ready, Error> {
-        let entry =
-            |fd, wanted: bool| PollFd::new(fd, if wanted { PollFlags::POLLIN } else { PollFlags::empty() });
-        let stdin = std::io::stdin();
-        let mut fds = vec![entry(self.child.pidfd.as_fd(), true), entry(self.signals.as_fd(), true)];
+        const IN: PollFlags = PollFlags::POLLIN;
+        const OUT: PollFlags = PollFlags::POLLOUT;
+        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let mut fds = vec![PollFd::new(self.child.pidfd.as_fd(), IN), PollFd::new(self.signals.as_fd(), IN)];
+        let (mut master_at, mut stdin_at, mut stdout_at) = (None, None, None);
         if let Some(terminal) = &self.terminal {
-            fds.push(entry(AsFd::as_fd(&terminal.master), true));
-            if self.hung_up {
-                // A hang-up is reported whether it is asked for or not.
-                fds[2] = entry(self.signals.as_fd(), false);
+            let mut ask = |fd, flags| {
+                fds.push(PollFd::new(fd, flags));
+                Some(fds.len() - 1)
+            };
+            // What is not asked for anything is left out: a hang-up is reported whether it is asked for or not.
+            let mut wanted = PollFlags::empty();
+            wanted.set(IN, self.output.is_empty() && !self.hung_up);
+            wanted.set(OUT, !self.typed.is_empty());
+            if !wanted.is_empty() {
+                master_at = ask(AsFd::as_fd(&terminal.master), wanted);
             }
-            if self.stdin_open {
-                fds.push(entry(stdin.as_fd(), true));
+            if self.stdin_open && self.typed.is_empty() {
+                stdin_at = ask(stdin.as_fd(), IN);
+            }
+            if !self.output.is_empty() {
+                stdout_at = ask(stdout.as_fd(), OUT);
             }
         }
         let limit = if self.hung_up { PollTimeout::from(ASK_AGAIN) } else { PollTimeout::NONE };
@@ -196,8 +233,19 @@ impl Attendance<'_> {
             Ok(_) | Err(NixErrno::EINTR) => {}
             Err(errno) => return Err(Error::call("poll", errno)),
         }
-        let ready = |index: usize| fds.get(index).is_some_and(|fd| fd.any().unwrap_or(false));
-        Ok(Ready { child: ready(0), signals: ready(1), output: self.hung_up || ready(2), input: ready(3) })
+        let said = |at: Option<usize>| {
+            at.and_then(|at| fds.get(at)).and_then(PollFd::revents).unwrap_or(PollFlags::empty())
+        };
+        let any = |at| !said(at).is_empty();
+        let master = said(master_at);
+        Ok(Ready {
+            child: any(Some(0)),
+            signals: any(Some(1)),
+            output: self.output.is_empty() && (self.hung_up || master.intersects(!OUT)),
+            terminal: !self.typed.is_empty() && master.intersects(!IN),
+            input: any(stdin_at),
+            stdout: any(stdout_at),
+        })
     }
 
     /// Passes on what was sent to this process, and takes over a new size of its terminal.
@@ -227,14 +275,19 @@ impl Attendance<'_> {
         let _ = children::reap_strangers(|_| ());
     }
 
-    fn copy_out(&mut self) -> bool {
+    /// Takes what the terminal has; whether there was something.
+    fn read_output(&mut self) -> bool {
         let Some(terminal) = &self.terminal else { return false };
-        let mut chunk = [0; 8192];
+        let mut chunk = [0; CHUNK];
         match fs::read(&terminal.master, &mut chunk) {
             Ok(length) if length > 0 => {
-                let _ = fs::write_all(&cofferdam_sys::Borrowed(1), &chunk[..length]);
+                self.output.extend_from_slice(&chunk[..length]);
                 self.hung_up = false;
                 true
+            }
+            Err(Errno::EAGAIN) => {
+                self.hung_up = false;
+                false
             }
             // EIO: nobody holds the other end any more.
             _ => {
@@ -244,30 +297,59 @@ impl Attendance<'_> {
         }
     }
 
-    fn copy_in(&mut self) {
-        let Some(terminal) = &self.terminal else { return };
-        let mut chunk = [0; 4096];
+    /// Passes some of the output on.
+    fn write_out(&mut self) {
+        match fs::write(&cofferdam_sys::Borrowed(1), &self.output) {
+            Ok(written) => drop(self.output.drain(..written)),
+            Err(Errno::EAGAIN) => {}
+            // Nobody takes it any more; the container need not know.
+            Err(_) => self.output.clear(),
+        }
+    }
+
+    fn read_input(&mut self) {
+        let mut chunk = [0; CHUNK];
         match fs::read(&cofferdam_sys::Borrowed(0), &mut chunk) {
-            Ok(length) if length > 0 => {
-                let _ = fs::write_all(&terminal.master, &chunk[..length]);
-            }
+            Ok(length) if length > 0 => self.typed.extend_from_slice(&chunk[..length]),
+            Err(Errno::EAGAIN) => {}
             // ^D is what a terminal's end of input is; the master itself must stay open for the output.
             _ => {
-                let _ = fs::write_all(&terminal.master, &[4]);
+                self.typed.push(4);
                 self.stdin_open = false;
             }
         }
     }
 
+    /// Passes some of the input on.
+    fn type_in(&mut self) {
+        let Some(terminal) = &self.terminal else { return };
+        match fs::write(&terminal.master, &self.typed) {
+            Ok(written) => drop(self.typed.drain(..written)),
+            Err(Errno::EAGAIN) => {}
+            // EIO: nobody holds the other end.
+            Err(_) => self.typed.clear(),
+        }
+    }
+
     /// What the process wrote before it ended.
     fn drain(&mut self) {
-        while let Some(terminal) = &self.terminal {
+        loop {
+            self.write_all_out();
+            let Some(terminal) = &self.terminal else { return };
             let mut fds = [PollFd::new(AsFd::as_fd(&terminal.master), PollFlags::POLLIN)];
             let waiting = poll(&mut fds, PollTimeout::ZERO).unwrap_or(0) > 0
                 && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
-            if !waiting || !self.copy_out() {
+            if !waiting || !self.read_output() {
                 return;
             }
+        }
+    }
+
+    fn write_all_out(&mut self) {
+        while !self.output.is_empty() {
+            let stdout = std::io::stdout();
+            let _ = poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+            self.write_out();
         }
     }
 
@@ -279,10 +361,16 @@ impl Attendance<'_> {
     }
 }
 
-/// What has something to say.
+/// Who can go on.
 struct Ready {
     child: bool,
     signals: bool,
+    /// The terminal has output.
     output: bool,
+    /// The terminal takes input.
+    terminal: bool,
+    /// stdin has input.
     input: bool,
+    /// stdout takes output.
+    stdout: bool,
 }

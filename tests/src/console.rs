@@ -4,9 +4,12 @@ use crate::harness::{Call, Container, Need, T, Test, procs};
 use crate::sockets::{Receiver, Terminal};
 use crate::{always, test};
 use cofferdam_sys::{Fd, net};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use serde_json::json;
+use std::io::Write as _;
+use std::os::fd::AsFd;
 
 pub const TESTS: &[Test] = &[
     test!(the_master_is_sent_with_a_name),
@@ -37,6 +40,8 @@ pub const TESTS: &[Test] = &[
     test!(a_terminal_when_the_caller_has_none).runc_fails(always!("opens /dev/tty")),
     test!(output_is_as_the_program_wrote_it),
     test!(much_output_arrives_whole),
+    test!(much_that_is_pasted_arrives_whole),
+    test!(a_signal_passes_output_that_nobody_takes).runc_fails(always!("opens /dev/tty")),
     test!(a_pidfd_is_sent).needs(&[Need::Runc("1.2", "--pidfd-socket")]),
     test!(a_pidfd_is_sent_where_an_annotation_says).needs(&[Need::Ours("the annotation is crun's")]),
     test!(a_pidfd_of_an_exec_is_sent).needs(&[Need::Runc("1.2", "--pidfd-socket")]),
@@ -335,6 +340,37 @@ fn much_output_arrives_whole(t: &T) {
     let text = terminal.await_output("the end");
     assert_eq!(text.lines().filter(|line| line.trim().parse::<u32>().is_ok()).count(), 20_000);
     running.wait().ok();
+}
+
+fn much_that_is_pasted_arrives_whole(t: &T) {
+    // The program reads on when its output has been taken, and its output is taken while its input waits.
+    let (running, mut terminal) = foreground(t, "stty -echo; echo ready; exec cat");
+    terminal.await_output("ready");
+    let mut typing = std::fs::File::from(std::os::fd::OwnedFd::from(terminal.master.duplicate().unwrap()));
+    let typist = std::thread::spawn(move || {
+        let lines: String = (1..=20_000).map(|number| format!("{number}\r")).collect();
+        typing.write_all(lines.as_bytes()).and_then(|()| typing.write_all(b"the end\r\x04"))
+    });
+    let text = terminal.await_output("the end");
+    assert_eq!(text.lines().filter(|line| line.trim().parse::<u32>().is_ok()).count(), 20_000);
+    typist.join().unwrap().unwrap();
+    running.wait().ok();
+}
+
+fn a_signal_passes_output_that_nobody_takes(t: &T) {
+    let script = "trap 'echo > /asked' TERM; yes & while :; do sleep 0.1; done";
+    let container = t.container(&t.bundle().script(script).with(json!({"process": {"terminal": true}})));
+    let (reader, writer) = std::io::pipe().unwrap();
+    let running =
+        container.make(&["run"]).spawn_with(writer.try_clone().unwrap(), std::process::Stdio::null());
+    let is_full =
+        || poll(&mut [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)], PollTimeout::ZERO).unwrap() == 0;
+    assert!(procs::wait_until(t.seconds(10), is_full), "the pipe is not full");
+    running.kill(Signal::SIGTERM);
+    assert!(procs::wait_until(t.seconds(5), || container.bundle.file("/asked").exists()));
+    container.force_delete();
+    drop(reader);
+    running.wait().code(137);
 }
 
 fn a_pidfd_is_sent(t: &T) {
