@@ -529,7 +529,8 @@ impl Shim {
                 shim.answer(call, result.map(|()| Empty::new()));
                 return shim.done(&key);
             }
-            let Ok(container) = shim.container(&key.id) else { return };
+            // A Delete whose turn was before this one has forgotten it.
+            let Ok(container) = shim.container(&key.id) else { return shim.is_gone(call) };
             let (engine, bundle) = (container.engine.clone(), container.bundle.clone());
             if container.init.state == State::Stopped && !request.all {
                 shim.answer(call, Err::<Empty, _>(Status::not_found("process already finished")));
@@ -788,19 +789,23 @@ impl Shim {
     }
 
     fn forget_exec(&mut self, call: Call, key: &Key) {
-        let Some(container) = self.containers.get_mut(&key.id) else { return };
-        let Some(process) = container.execs.get_mut(&key.exec) else { return };
+        // The container's own Delete may be quicker, and takes its execs with it.
+        let Ok(container) = self.container(&key.id) else { return self.is_gone(call) };
+        let Some(process) = container.execs.get_mut(&key.exec) else { return self.is_gone(call) };
         let io = std::mem::take(&mut process.io);
         let _ = std::fs::remove_file(container.bundle.join(format!("{}.pid", key.exec)));
         let key = key.clone();
         self.close_streams(io, move |shim| {
-            let Some(process) =
-                shim.containers.get_mut(&key.id).and_then(|container| container.execs.remove(&key.exec))
-            else {
-                return;
-            };
-            shim.dismiss(process, call);
+            let container = shim.containers.get_mut(&key.id);
+            match container.and_then(|container| container.execs.remove(&key.exec)) {
+                Some(process) => shim.dismiss(process, call),
+                None => shim.is_gone(call),
+            }
         });
+    }
+
+    fn is_gone(&mut self, call: Call) {
+        self.answer(call, Err::<Empty, _>(Status::not_found("container not created")));
     }
 
     /// Answers a Delete, and what still waited for the process: it is gone.
@@ -822,7 +827,7 @@ impl Shim {
     }
 
     fn delete_init(&mut self, call: Call, key: Key) {
-        let Some(container) = self.containers.get(&key.id) else { return };
+        let Some(container) = self.containers.get(&key.id) else { return self.is_gone(call) };
         let (engine, bundle, id) = (container.engine.clone(), container.bundle.clone(), key.id.clone());
         self.jobs.run(
             move || {
@@ -893,6 +898,14 @@ impl Shim {
             let exit = exec.exit.unwrap_or(Exit { status: 0, at: None });
             for waiter in exec.waiters {
                 self.answer(waiter, Ok(wait_response(exit)));
+            }
+            // A Delete that waits for the exec's output, and what waits behind it: each finds that there is nothing any more.
+            let drained = exec.drained.map(|(turn, limit)| {
+                self.cancel(limit);
+                turn
+            });
+            for turn in drained.into_iter().chain(exec.turns) {
+                turn(self);
             }
         }
         self.dismiss(container.init, call);

@@ -48,6 +48,60 @@ fn end(lab: &Lab, client: &mut Client) {
 }
 
 #[test]
+fn calls_behind_a_delete_are_answered() {
+    let Some((lab, mut client)) = with_shim("behind", &Setup::shell("exit 7")) else { return };
+    client.create(&lab.create_request("web")).unwrap();
+    client.start("web", "").unwrap();
+    assert_eq!(client.wait("web", ""), Ok(7));
+    let id = || String::from("web");
+    let delete = client.send("Delete", &task::DeleteRequest { id: id(), ..Default::default() });
+    // They come while the first one is busy, and have their turns when it is through.
+    let kill = client.send("Kill", &task::KillRequest { id: id(), signal: 9, ..Default::default() });
+    let all = task::KillRequest { id: id(), signal: 9, all: true, ..Default::default() };
+    let kill_all = client.send("Kill", &all);
+    let start = client.send("Start", &task::StartRequest { id: id(), ..Default::default() });
+    let pause = client.send("Pause", &task::PauseRequest { id: id(), ..Default::default() });
+    let again = client.send("Delete", &task::DeleteRequest { id: id(), ..Default::default() });
+    assert_eq!(client.receive::<task::DeleteResponse>(delete).unwrap().exit_status, 7);
+    let gone = || Err((5, "container not created: not found".into()));
+    for stream in [kill, kill_all, start, pause] {
+        assert_eq!(client.receive::<Empty>(stream), gone());
+    }
+    assert_eq!(client.receive::<task::DeleteResponse>(again).map(drop), gone().map(drop));
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+#[test]
+fn a_delete_of_an_exec_is_answered_when_its_container_goes() {
+    let Some((lab, mut client)) = running("exec-goes", "sleep 1000") else { return };
+    let out = lab.fifo("out");
+    // Somebody is there, and reads nothing: a pipe and a fifo hold less than what is written, and the rest waits.
+    let _reader =
+        open(out.as_str(), OFlag::O_RDWR | OFlag::O_NONBLOCK, nix::sys::stat::Mode::empty()).unwrap();
+    let streams = task::ExecProcessRequest { stdout: out, ..Default::default() };
+    client.exec_with(&lab, "web", "e", &["head", "-c", "100000", "/dev/zero"], streams).unwrap();
+    client.start("web", "e").unwrap();
+    assert_eq!(client.wait("web", "e"), Ok(0));
+    let request = |exec_id: &str| task::DeleteRequest {
+        id: "web".into(),
+        exec_id: exec_id.into(),
+        ..Default::default()
+    };
+    let delete = client.send("Delete", &request("e"));
+    let kill = task::KillRequest { id: "web".into(), exec_id: "e".into(), signal: 9, ..Default::default() };
+    let kill = client.send("Kill", &kill);
+    client.kill("web", "", 9).unwrap();
+    client.wait("web", "").unwrap();
+    client.delete("web", "").unwrap();
+    let gone = (5, "container not created: not found".to_string());
+    assert_eq!(client.receive::<task::DeleteResponse>(delete).map(drop), Err(gone.clone()));
+    assert_eq!(client.receive::<Empty>(kill).map(drop), Err(gone));
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn a_container_lives_and_its_events_come_in_order() {
     let Some((lab, mut client)) = with_shim("life", &Setup::shell("exit 7")) else { return };
     let pid = client.create(&lab.create_request("web")).unwrap();
