@@ -10,11 +10,14 @@ use crate::{
     poll::{Poll, Source},
 };
 use cofferdam_proto::{Any, Message, Timestamp, events, ttrpc};
-use nix::sys::epoll::EpollFlags;
+use nix::sys::{
+    epoll::EpollFlags,
+    socket::{self, AddressFamily, SockFlag, SockType, UnixAddr},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -252,10 +255,9 @@ impl Publisher {
         if self.address.is_empty() {
             return false;
         }
-        // A socket's backlog is never that full for long: this does not wait for containerd, only for the kernel.
-        let Ok(socket) = UnixStream::connect(&self.address) else { return false };
-        let watched = socket.set_nonblocking(true).is_ok()
-            && poll.add(&socket, Source::Publisher, EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP).is_ok();
+        let Ok(socket) = connect(&self.address) else { return false };
+        let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLRDHUP;
+        let watched = poll.add(&socket, Source::Publisher, flags).is_ok();
         if watched {
             // Stream ids of a client are odd, and grow.
             self.connection = Some(Connection {
@@ -374,6 +376,15 @@ impl Publisher {
     }
 }
 
+/// Connects without waiting. A containerd that stands still accepts nobody, while every shim on the machine tries again and again: one
+/// that came when the backlog was full (EAGAIN) would wait in connect(2) until it goes on, and its containers' output with it.
+fn connect(address: &str) -> nix::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(address)?)?;
+    Ok(socket.into())
+}
+
 /// Messages of ours are always complete, so this cannot fail.
 fn encode(message: &impl Message) -> Vec<u8> {
     message.write_to_bytes().unwrap_or_default()
@@ -427,6 +438,27 @@ mod tests {
         let spared = publisher.spared.clone();
         assert_eq!(spared.values().sum::<u64>(), publisher.waiting().2);
         assert!(spared["/tasks/paused"] == 1500 && spared["/tasks/oom"] > 0, "{spared:?}");
+    }
+
+    #[test]
+    fn a_containerd_that_accepts_nobody_is_not_waited_for() {
+        let path = std::env::temp_dir().join(format!("shim-backlog-{}", std::process::id()));
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        socket::listen(&listener, socket::Backlog::new(0).unwrap()).unwrap();
+        let _fills_it = UnixStream::connect(&path).unwrap();
+        let poll = Poll::new().unwrap();
+        let mut publisher = Publisher::new(path.to_str().unwrap(), "ns");
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            exit(&mut publisher, &poll, "web");
+            tell.send(()).unwrap();
+            publisher
+        });
+        told.recv_timeout(Duration::from_secs(10)).expect("it does not wait in connect");
+        let publisher = thread.join().unwrap();
+        assert_eq!(topics(&publisher), [(Topic::Exit, "web")]);
+        assert!(publisher.connection.is_none() && publisher.deadline().is_some(), "it tries again");
+        std::fs::remove_file(path).unwrap();
     }
 
     #[test]
