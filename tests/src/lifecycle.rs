@@ -30,6 +30,7 @@ pub const TESTS: &[Test] = &[
     test!(kill_of_a_created_container).by_driver(),
     test!(kill_with_an_unknown_signal_is_an_error),
     test!(kill_reaches_a_program_that_ignores_others),
+    test!(more_processes_than_we_may_open_files_are_killed),
     test!(pause_and_resume).by_driver(),
     test!(pause_and_resume_in_the_wrong_state),
     test!(a_paused_container_can_be_killed_and_deleted).by_driver(),
@@ -284,6 +285,28 @@ fn kill_with_an_unknown_signal_is_an_error(t: &T) {
     container.kill("NOSUCH").fails().says("unknown signal");
     assert_eq!(container.status(), "running");
     container.force_delete();
+}
+
+fn more_processes_than_we_may_open_files_are_killed(t: &T) {
+    let mut bundle =
+        t.bundle().script("for i in $(seq 300); do sleep 1000 & done; echo ready > /ready; wait");
+    // Otherwise the kernel ends them with the first one.
+    bundle.without_namespace("pid");
+    let launched = || {
+        let _ = std::fs::remove_file(bundle.file("/ready"));
+        let container = t.container(&bundle);
+        container.launch();
+        assert!(procs::wait_until(t.seconds(10), || bundle.file("/ready").exists()));
+        container
+    };
+    let container = launched();
+    t.call(&["kill", "--all", &container.id, "KILL"]).after("ulimit -n 160").run().ok();
+    container.await_stop();
+    container.verb(&["delete"]).after("ulimit -n 160").run().ok();
+    t.nothing_is_left(&container);
+    let container = launched();
+    container.verb(&["delete", "--force"]).after("ulimit -n 160").run().ok();
+    t.nothing_is_left(&container);
 }
 
 fn kill_reaches_a_program_that_ignores_others(t: &T) {

@@ -8,6 +8,8 @@ use crate::file;
 use crate::layout::Version;
 
 const SIGKILL: i32 = 9;
+/// How many processes are held by a descriptor each at a time: a container may have more of them than we may open files.
+const AT_ONCE: usize = 128;
 
 impl Cgroup {
     /// Sends `signal` to every process of the container and of its sub-cgroups. SIGKILL on Linux 5.14 and later with
@@ -52,18 +54,27 @@ impl Cgroup {
     }
 
     fn signal_once(&self, signal: i32) -> Result<usize, CgroupError> {
-        let mut handles: Vec<(i32, Fd)> = Vec::new();
-        for pid in self.list()? {
+        let mut signalled = 0;
+        for pids in self.list()?.chunks(AT_ONCE) {
+            signalled += self.signal_some(pids, signal)?;
+        }
+        Ok(signalled)
+    }
+
+    fn signal_some(&self, pids: &[i32], signal: i32) -> Result<usize, CgroupError> {
+        let mut handles: Vec<(i32, Fd)> = Vec::with_capacity(pids.len());
+        for &pid in pids {
             match process::pidfd_open(pid) {
                 Ok(handle) => handles.push((pid, handle)),
-                // Gone, or in a pid namespace that we do not see (pid 0).
-                Err(Errno::ESRCH | Errno::EINVAL) => {}
+                // Gone (and perhaps a thread by now: EINVAL, ENOENT), or in a pid namespace that we do not see (pid 0).
+                Err(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => {}
                 Err(errno) => return Err(failed("pidfd_open", pid, errno)),
             }
         }
         // A pid that is listed again while we hold its handle belongs to the process of the handle.
-        let still = self.list()?;
-        handles.retain(|(pid, _)| still.contains(pid));
+        let mut still = self.list()?;
+        still.sort_unstable();
+        handles.retain(|(pid, _)| still.binary_search(pid).is_ok());
         for (pid, handle) in &handles {
             match process::pidfd_send_signal(handle, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
