@@ -8,7 +8,7 @@ use crate::hooks;
 use cofferdam_plan::{IdMap, SlotSource};
 use cofferdam_step::{Barrier, Namespace, Program, Propagation, Step};
 use cofferdam_sys::mount::{self, MountAttr, attr};
-use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, net, process};
+use cofferdam_sys::{AsFd, Cwd, Errno, Fd, fs, net, process};
 use std::os::fd::OwnedFd;
 
 /// Descriptors that only the caller has.
@@ -217,11 +217,27 @@ fn user_namespace(map: &IdMap) -> Result<Fd, Error> {
 
 /// Whether `--preserve-fds` names descriptors that are there.
 pub fn check_preserved(count: u32) -> Result<(), Error> {
-    match (3..3 + count).find(|number| !cofferdam_sys::is_open(Borrowed(*number as i32).number())) {
+    // In numbers that cannot wrap around: behind this check the count is added to as it is.
+    let is_open = |number: i64| i32::try_from(number).is_ok_and(cofferdam_sys::is_open);
+    match (3..3 + i64::from(count)).find(|number| !is_open(*number)) {
         None => Ok(()),
         Some(number) => Err(Error::usage(format!(
             "--preserve-fds {count}: file descriptor {number} (argument {}) is not open",
             number - 2
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_descriptors_than_there_are_numbers_are_not_preserved() {
+        for count in [1 << 31, u32::MAX - 2, u32::MAX - 1, u32::MAX] {
+            let refusal = check_preserved(count).unwrap_err().to_string();
+            assert!(refusal.starts_with(&format!("--preserve-fds {count}: file descriptor ")), "{refusal}");
+        }
+        check_preserved(0).unwrap();
     }
 }
