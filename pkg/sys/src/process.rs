@@ -121,17 +121,9 @@ pub fn kill(pid: i32, signal: i32) -> Result<()> {
 
 /// `poll(2)` for reading on one descriptor, `timeout` in milliseconds (negative: no limit); whether it became readable.
 pub fn poll_readable(file: &impl AsFd, timeout: i64) -> Result<bool> {
-    let mut poll = libc::pollfd { fd: file.number(), events: libc::POLLIN, revents: 0 };
-    let limit =
-        libc::timespec { tv_sec: timeout.max(0) / 1000, tv_nsec: (timeout.max(0) % 1000) * 1_000_000 };
-    let limit = if timeout < 0 { core::ptr::null() } else { &raw const limit };
-    loop {
-        // SAFETY: the kernel reads and writes the one pollfd, and reads the timespec if there is one.
-        match unsafe { syscall!(libc::SYS_ppoll, &raw mut poll, 1, limit, 0, 0) } {
-            Err(Errno::EINTR) => {}
-            other => return other.map(|n| n != 0),
-        }
-    }
+    let mut polls = [libc::pollfd { fd: file.number(), events: libc::POLLIN, revents: 0 }];
+    poll(&mut polls, timeout)?;
+    Ok(polls[0].revents != 0)
 }
 
 /// Blocks every signal in this thread and returns the old mask.
