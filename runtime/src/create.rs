@@ -14,6 +14,7 @@ use cofferdam_plan::{Driver, ExecTarget, Host, HostStep, Options, PIDFD_RECEIVER
 use cofferdam_spec::{Hook, Process as ProcessSpec, Spec};
 use cofferdam_step::Step;
 use cofferdam_sys::Fd;
+use nix::libc::SIGKILL;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -176,32 +177,32 @@ impl Creation<'_> {
             join: None,
             preserve_fds: self.options.preserve_fds,
         };
-        let launched = match launch::launch(&launch, self) {
-            Ok(launched) => launched,
-            Err(error) => {
-                if let Err(error) = crate::container::unmount_rootfs(&self.saved) {
-                    tracing::warn!(%error, "the rootfs of a failed container stays mounted");
-                }
-                return Err(error);
+        let launched = launch::launch(&launch, self);
+        let attended = launched.map(Process::from).and_then(|process| self.poststart(process));
+        attended.inspect_err(|_| {
+            if let Err(error) = crate::container::unmount_rootfs(&self.saved) {
+                tracing::warn!(%error, "the rootfs of a failed container stays mounted");
             }
-        };
-        let process = Process::from(launched);
-        if self.options.run && !self.spec.hooks.poststart.is_empty() {
-            self.poststart(&process)?;
-        }
-        Ok(process)
+        })
     }
 
-    fn poststart(&self, process: &Process) -> Result<(), Error> {
+    /// Of a `run`: the program runs. One whose hooks fail is ended, with what it may have started meanwhile: the kernel does that only where
+    /// the pid namespace is the container's own.
+    fn poststart(&self, process: Process) -> Result<Process, Error> {
+        if !self.options.run || self.spec.hooks.poststart.is_empty() {
+            return Ok(process);
+        }
         let state = hook_state(&self.saved, Status::Running, process.pid);
         let done = hooks::run("poststart", &self.spec.hooks.poststart, &state, &self.spec.annotations);
-        if done.is_err() {
-            launch::end(process);
-            if let Err(error) = self.saved.cgroup.remove() {
+        if let Err(error) = done {
+            launch::end(&process);
+            let cgroup = &self.saved.cgroup;
+            if let Err(error) = cgroup.kill_all(SIGKILL).and_then(|()| cgroup.remove()) {
                 tracing::warn!(%error, "cannot remove the cgroup of a failed container");
             }
+            return Err(error);
         }
-        done
+        Ok(process)
     }
 }
 

@@ -22,6 +22,8 @@ pub const TESTS: &[Test] = &[
     test!(a_failing_create_container_hook_fails_create),
     test!(a_failing_start_container_hook_fails_start)
         .runc_fails(always!("start has returned by the time that the hook runs")),
+    test!(a_failing_poststart_hook_of_a_run_leaves_nothing)
+        .runc_fails(below!("1.5", "create runs poststart hooks")),
     test!(a_failing_poststart_hook_ends_the_container)
         .runc_fails(below!("1.5", "create runs poststart hooks")),
     test!(a_failing_poststop_hook_is_a_warning).runc_fails(always!("it is an error")),
@@ -300,6 +302,19 @@ fn a_failing_poststart_hook_ends_the_container(t: &T) {
     assert!(out.message().contains("poststart"), "{}", out.message());
     container.await_stop();
     container.delete().ok();
+}
+
+fn a_failing_poststart_hook_of_a_run_leaves_nothing(t: &T) {
+    let mut bundle = t.bundle().script("sleep 1000 & sleep 1000 & echo > /log/ready; wait");
+    let ready = log_dir(t, &mut bundle).join("ready");
+    let until_ready = format!("until [ -e {} ]; do sleep 0.01; done; exit 3", ready.display());
+    bundle.set(json!({"hooks": {"poststart": [script(&until_ready)]}}));
+    // Nobody but us ends what it has started.
+    bundle.without_namespace("pid");
+    let container = t.container(&bundle);
+    let out = container.run().fails();
+    assert!(out.message().contains("poststart"), "{}", out.message());
+    t.nothing_is_left(&container);
 }
 
 fn a_failing_poststop_hook_is_a_warning(t: &T) {
