@@ -30,6 +30,7 @@ pub const TESTS: &[Test] = &[
     test!(an_exec_has_a_session_of_its_own),
     test!(an_exec_has_only_stdio),
     test!(an_exec_while_the_container_is_created),
+    test!(an_exec_while_a_run_makes_the_container_is_an_error),
     test!(an_exec_after_the_containers_end_is_an_error),
     test!(an_exec_into_a_paused_container_by_will).by_driver().needs(&[Need::Runc("1.1", "--ignore-paused")]),
     test!(an_exec_outlives_nothing),
@@ -290,6 +291,30 @@ fn an_exec_while_the_container_is_created(t: &T) {
     assert_eq!(container.exec_sh("echo in"), "in\n");
     assert_eq!(container.status(), "created");
     container.force_delete();
+}
+
+fn an_exec_while_a_run_makes_the_container_is_an_error(t: &T) {
+    // Its process is in its namespaces already, and its root is still the host's.
+    let dir = t.make_dir("hook");
+    let hook = format!("echo > {0}/here; until [ -e {0}/go ]; do sleep 0.01; done", dir.display());
+    let bundle = t.bundle().script("echo ready; sleep 1000").with(json!({"hooks": {"createContainer": [
+        {"path": "/bin/sh", "args": ["sh", "-c", hook], "env": ["PATH=/bin:/usr/bin"]}
+    ]}}));
+    let container = t.container(&bundle);
+    let pid_file = t.path("pid");
+    let running = container.make(&["run", "--pid-file", &pid_file.to_string_lossy()]).spawn();
+    assert!(procs::wait_until(t.seconds(10), || dir.join("here").exists()), "the hook does not run");
+    let out = container.exec(&["ls", "/"]).fails();
+    assert!(!out.stdout.contains("usr"), "{out:?}");
+    assert!(!pid_file.exists(), "there is nobody to be reached by a pid yet");
+    std::fs::write(dir.join("go"), "").unwrap();
+    running.await_output("ready");
+    // runc writes it when the program may run already.
+    assert!(procs::wait_until(t.seconds(5), || pid_file.exists()));
+    assert_eq!(std::fs::read_to_string(pid_file).unwrap(), container.pid().to_string());
+    container.exec(&["true"]).ok();
+    container.force_delete();
+    running.wait().code(137);
 }
 
 fn an_exec_after_the_containers_end_is_an_error(t: &T) {

@@ -84,7 +84,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     }
     rights(&mut draft, &context, process)?;
     if wanted.clones_last {
-        clone_last(&mut draft, spec, process, options);
+        clone_last(&mut draft, spec, process);
     }
     if host.euid != 0 && wanted.joined.is_empty() && (!options.run || spec.linux.seccomp.is_some()) {
         // Whoever is in a namespace that is joined may not come near init (CVE-2016-9962).
@@ -229,15 +229,13 @@ fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result
 }
 
 /// Into the pid namespace that others are in already, with nothing that they may not have.
-fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process, options: &Options) {
+fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process) {
     if spec.linux.seccomp.is_some() && !process.no_new_privileges {
         draft.init.extend(process::set_capabilities_but_for_the_filter(process));
     }
     namespaces::clone(draft, Namespaces::default());
-    if !options.run {
-        draft.host(HostStep::Release(Barrier::Followed));
-        draft.step(Step::Await(Barrier::Followed));
-    }
+    draft.host(HostStep::Release(Barrier::Followed));
+    draft.step(Step::Await(Barrier::Followed));
     limits::from_the_clone(draft, process);
     draft.step(Step::NewSession);
     if process.terminal {
@@ -245,12 +243,11 @@ fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process, options: &Optio
     }
 }
 
-/// Where `create` ends and `start` goes on.
+/// Where `create` ends and `start` goes on. Only now does the container exist for others: whoever enters init's namespaces before its
+/// root is the container's is in the host's.
 fn commit(draft: &mut Draft, options: &Options) {
-    if !options.run {
-        draft.host(HostStep::Await(Barrier::Committed));
-        draft.step(Step::Tell(Barrier::Committed));
-    }
+    draft.host(HostStep::Await(Barrier::Committed));
+    draft.step(Step::Tell(Barrier::Committed));
     draft.host(HostStep::Commit);
     draft.host(HostStep::Release(Barrier::Committed));
     draft.step(Step::Await(Barrier::Committed));

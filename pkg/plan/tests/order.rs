@@ -348,12 +348,35 @@ fn capabilities_go_before_the_start_unless_the_filter_needs_them() {
     }
 }
 
+/// Others find the container by its state, and enter the namespaces of its process: in front of this its root is the host's.
 #[test]
-fn a_run_makes_no_round_trip_without_hooks() {
+fn a_container_is_there_when_its_root_and_rights_are() {
+    for (name, plan) in plans().into_iter().filter(|(name, _)| !name.starts_with("exec")) {
+        let host = |step: HostStep| plan.host.iter().position(|known| *known == step).unwrap();
+        assert!(host(HostStep::Await(Barrier::Committed)) < host(HostStep::Commit), "{name}");
+        let told = at(&plan, |step| *step == Step::Tell(Barrier::Committed)).unwrap();
+        let root = at(&plan, |step| matches!(step, Step::PivotRoot { .. } | Step::ChangeRoot { path: None }));
+        assert!(root.unwrap() < told, "{name}");
+        let user = at(&plan, |step| matches!(step, Step::SetUser { .. }));
+        assert!(user.is_none_or(|user| user < told), "{name}");
+        let late = plan.init[told..].iter().find(|step| {
+            matches!(
+                step,
+                Step::Mount(_) | Step::MaskPath { .. } | Step::MakeReadonly { .. } | Step::Unshare { .. }
+            )
+        });
+        assert_eq!(late, None, "{name}");
+    }
+}
+
+#[test]
+fn a_run_makes_one_round_trip_without_hooks() {
     let options = Options { run: true, ..options() };
     let plan = compile(&changed(json!({})), &v1(), &options).unwrap();
-    assert!(!plan.host.iter().any(|step| matches!(step, HostStep::Await(_))));
-    assert!(!plan.init.iter().any(|step| matches!(step, Step::Tell(_) | Step::AwaitStart { .. })));
+    let awaits = plan.host.iter().filter(|step| matches!(step, HostStep::Await(_))).count();
+    let tells = plan.init.iter().filter(|step| matches!(step, Step::Tell(_))).count();
+    assert_eq!((awaits, tells), (1, 1), "for the commit");
+    assert!(!plan.init.iter().any(|step| matches!(step, Step::AwaitStart { .. })));
 }
 
 #[test]
