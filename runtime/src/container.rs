@@ -26,7 +26,7 @@ use std::path::PathBuf;
 /// The socket in the container's directory on which init waits for its start.
 pub(crate) const START: &str = "start";
 /// How long a killed process may take to go, in milliseconds; runc's bound.
-const GONE_WITHIN: i64 = 10_000;
+pub(crate) const GONE_WITHIN: i64 = 10_000;
 
 /// The kept part of a container that only this library reads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! `start`: tells a waiting init to become the container's program, and hears whether it did.
 
-use crate::container::{Container, START, hook_state};
+use crate::container::{Container, GONE_WITHIN, START, hook_state};
 use crate::error::{Ending, Error, Verb};
 use crate::hooks;
 use crate::launch::{end_process, rest, unless_gone};
@@ -30,7 +30,11 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
         timeline::init(container.pid().unwrap_or_default(), &numbered(kept.steps, &kept.late));
     }
     said(net::send(&socket, &[if timeline::recording() { start::GO_TIMED } else { start::GO }]))?;
-    timeline::timed("await the program", || hear(container, &socket))?;
+    if let Err(error) = timeline::timed("await the program", || hear(container, &socket)) {
+        drop(socket);
+        await_end(container);
+        return Err(error);
+    }
     timeline::gone();
     let poststart = &container.saved().hooks.poststart;
     if poststart.is_empty() {
@@ -43,8 +47,17 @@ pub(crate) fn start(container: &Container) -> Result<(), Error> {
         && let Some(pidfd) = container.pidfd()?
     {
         end_process(&pidfd);
+        await_end(container);
     }
     done
+}
+
+/// Init has said what failed, or been killed, and takes its namespaces with it before it has ended: a millisecond in which the container
+/// would seem to run, and the delete that follows be refused.
+fn await_end(container: &Container) {
+    if let Ok(Some(pidfd)) = container.pidfd() {
+        let _ = process::poll_readable(&pidfd, GONE_WITHIN);
+    }
 }
 
 /// Reaches init, unless it has just been killed.

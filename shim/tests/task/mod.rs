@@ -48,6 +48,27 @@ fn end(lab: &Lab, client: &mut Client) {
 }
 
 #[test]
+fn what_could_not_be_started_can_be_deleted_at_once() {
+    if !RUNTIME.is_empty() {
+        return skip("runc's start has returned by the time its program cannot be executed");
+    }
+    let mut setup = Setup::shell("");
+    setup.args = vec!["/bad".into()];
+    let Some((lab, mut client)) = with_shim("bad", &setup) else { return };
+    // Found, and to be executed; and then it cannot be.
+    let program = lab.dir.join("web/rootfs/bad");
+    fs::write(&program, "#!/no/such/interpreter\n").unwrap();
+    make_executable(&program);
+    for _ in 0..20 {
+        client.create(&lab.create_request("web")).unwrap();
+        client.start("web", "").unwrap_err();
+        client.delete("web", "").unwrap();
+    }
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn calls_behind_a_delete_are_answered() {
     let Some((lab, mut client)) = with_shim("behind", &Setup::shell("exit 7")) else { return };
     client.create(&lab.create_request("web")).unwrap();
