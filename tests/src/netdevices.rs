@@ -117,11 +117,23 @@ fn a_device_that_is_not_there_is_an_error(t: &T) {
 
 fn a_name_that_is_taken_is_an_error(t: &T) {
     let mut bundle = network(t);
-    bundle.set(json!({"linux": {"netDevices": {"v0": {"name": "lo"}}}}));
+    ip(&["link", "set", "v0", "up"]);
+    ip(&["address", "add", "10.1.2.3/24", "dev", "v0"]);
+    let v6 = std::path::Path::new("/proc/sys/net/ipv6").exists();
+    if v6 {
+        ip(&["address", "add", "fd00::7/64", "dev", "v0", "nodad"]);
+    }
+    // The other one goes first: the list is in the order of its names.
+    bundle.set(json!({"linux": {"netDevices": {"v0": {"name": "x"}, "v1": {"name": "lo"}}}}));
     let message = t.refused(&bundle);
     assert!(message.contains("file exists"), "{message}");
     if t.is_ours() {
-        assert_eq!(message, "move network device v0: file exists");
+        assert_eq!(message, "move network device v1: file exists");
+        let text = ip(&["address", "show", "dev", "v0"]);
+        assert!(text.contains(",UP") && text.contains("inet 10.1.2.3/24"), "it is in use here: {text}");
+        assert_eq!(text.contains("inet6 fd00::7/64"), v6, "{text}");
+        let text = ip(&["address", "show", "dev", "v1"]);
+        assert!(!text.contains(",UP"), "it was down: {text}");
     }
 }
 

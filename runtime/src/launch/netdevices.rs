@@ -15,28 +15,80 @@ use nix::libc;
 /// Moves the devices into the network namespace that has this file.
 ///
 /// # Errors
-/// When a device is not there (then none has been moved), and the kernel's own, with the device's name.
+/// When a device is not there, and the kernel's own, with the device's name. Then all are where they were, and as they were.
 pub(super) fn move_all(devices: &[NetworkDevice], namespace: &str) -> Result<(), Error> {
     let target = slots::namespace(Namespace::Network, namespace)?;
     let mut here = Route::new(net::rtnetlink().map_err(|errno| Error::call("open a netlink socket", errno))?);
-    let mut there = Route::new(socket_in(&target)?);
-    let indices = devices.iter().map(|device| here.index(&device.name)).collect::<Result<Vec<u32>, _>>()?;
-    for (device, index) in devices.iter().zip(indices) {
+    let there = Route::new(socket_in(&target)?);
+    let links = devices.iter().map(|device| here.find(&device.name)).collect::<Result<Vec<Link>, _>>()?;
+    let mut removal = Removal { here, there, target, gone: Vec::new() };
+    let moved = devices.iter().zip(links).try_for_each(|(device, link)| removal.take(device, link));
+    moved.inspect_err(|_| removal.turn_back())
+}
+
+/// Devices on their way.
+struct Removal<'a> {
+    here: Route,
+    there: Route,
+    target: Fd,
+    /// Those that have been taken down.
+    gone: Vec<Gone<'a>>,
+}
+
+/// A device that has left, or is about to.
+struct Gone<'a> {
+    device: &'a NetworkDevice,
+    was: Link,
+    addresses: Vec<Address>,
+    /// Its index in the other namespace, once it is there.
+    there: Option<u32>,
+}
+
+impl<'a> Removal<'a> {
+    fn take(&mut self, device: &'a NetworkDevice, was: Link) -> Result<(), Error> {
         let failed = |what: &str| {
             let text = format!("{what} network device {}", device.name);
             move |errno: Errno| Error::call(text, errno)
         };
         // First: a device that is taken down loses its IPv6 addresses.
-        let addresses = here.addresses(index).map_err(failed("list the addresses of"))?;
-        here.set_up(index, false).map_err(failed("take down"))?;
-        here.move_to(index, &device.new_name, &target).map_err(failed("move"))?;
-        let index = there.index(&device.new_name)?;
-        for address in addresses {
-            there.add(&address, index).map_err(failed("give its address back to"))?;
+        let addresses = self.here.addresses(was.index).map_err(failed("list the addresses of"))?;
+        self.gone.push(Gone { device, was, addresses: addresses.clone(), there: None });
+        self.here.set_up(was.index, false).map_err(failed("take down"))?;
+        let moved = self.here.move_to(was.index, &device.new_name, &self.target);
+        // Where only the new name was refused, it has moved all the same, with its old one (`do_setlink` in net/core/rtnetlink.c).
+        let name = if moved.is_err() { &device.name } else { &device.new_name };
+        let found = match moved.is_err() && self.here.find(&device.name).is_ok() {
+            true => None,
+            false => Some(self.there.find(name)?.index),
+        };
+        if let Some(gone) = self.gone.last_mut() {
+            gone.there = found;
         }
-        there.set_up(index, true).map_err(failed("bring up"))?;
+        moved.map_err(failed("move"))?;
+        let Some(index) = found else { return Ok(()) };
+        for address in addresses {
+            self.there.add(&address, index).map_err(failed("give its address back to"))?;
+        }
+        self.there.set_up(index, true).map_err(failed("bring up"))
     }
-    Ok(())
+
+    /// Fetches the devices back: the namespace may be a new one, which would take them along when it ends. The error that is the reason is
+    /// what there is to say.
+    fn turn_back(&mut self) {
+        let Ok(own) = slots::namespace(Namespace::Network, "/proc/thread-self/ns/net") else { return };
+        for Gone { device, was, addresses, there } in std::mem::take(&mut self.gone).into_iter().rev() {
+            if let Some(index) = there {
+                let _ = self.there.set_up(index, false);
+                let _ = self.there.move_to(index, &device.name, &own);
+            }
+            let Ok(Link { index, .. }) = self.here.find(&device.name) else { continue };
+            let _ = self.here.set_up(index, was.up);
+            for address in &addresses {
+                // Those that have outlived it all are there (EEXIST).
+                let _ = self.here.add(address, index);
+            }
+        }
+    }
 }
 
 /// A socket of another namespace, where somebody is for a moment.
@@ -54,6 +106,13 @@ struct Address {
     family: u8,
     prefix: u8,
     attributes: Vec<(u16, Vec<u8>)>,
+}
+
+/// A device of a network namespace.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    index: u32,
+    up: bool,
 }
 
 /// A conversation with rtnetlink.
@@ -83,20 +142,22 @@ impl Route {
         Route { socket, sequence: 0 }
     }
 
-    /// The index of a device; an error that names it when there is none.
-    fn index(&mut self, name: &str) -> Result<u32, Error> {
+    /// A device by its name; an error that names it when there is none.
+    fn find(&mut self, name: &str) -> Result<Link, Error> {
         let mut body = link_part(0, 0, 0);
         attribute(&mut body, IFLA_IFNAME, &with_nul(name));
-        let mut index = 0;
+        let mut found = Link { index: 0, up: false };
         let asked = self.ask(libc::RTM_GETLINK, 0, &body, |kind, part| {
+            let word = |at: usize| part.get(at..at + 4).and_then(|word| word.try_into().ok());
             if kind == libc::RTM_NEWLINK
-                && let Some(bytes) = part.get(4..8)
+                && let (Some(index), Some(flags)) = (word(4), word(8))
             {
-                index = u32::from_ne_bytes(bytes.try_into().unwrap_or_default());
+                let up = u32::from_ne_bytes(flags) & libc::IFF_UP as u32 != 0;
+                found = Link { index: u32::from_ne_bytes(index), up };
             }
         });
         match asked {
-            Ok(()) => Ok(index),
+            Ok(()) => Ok(found),
             Err(errno) => Err(Error::call(format!("find network device {name}"), errno)),
         }
     }
@@ -252,8 +313,8 @@ mod tests {
     #[test]
     fn the_loopback_is_found_and_another_is_not() {
         let mut route = Route::new(net::rtnetlink().unwrap());
-        assert_eq!(route.index("lo").unwrap(), 1);
-        let error = route.index("no-such-dev").unwrap_err();
+        assert_eq!(route.find("lo").unwrap().index, 1);
+        let error = route.find("no-such-dev").unwrap_err();
         assert_eq!(crate::error::message(&error), "find network device no-such-dev: no such device");
         // Host scope does not leave the machine.
         assert_eq!(route.addresses(1).unwrap(), []);
