@@ -130,12 +130,15 @@ fn rlimits(process: &Process) -> Checked {
 
 fn capabilities(sets: &Capabilities, warnings: &mut Warnings) -> Checked {
     for (set, names) in sets.sets() {
-        let unknown: Vec<&str> =
+        let mut unknown: Vec<&str> =
             names.iter().map(String::as_str).filter(|name| capability_bit(name).is_none()).collect();
+        unknown.sort_unstable();
+        unknown.dedup();
         if !unknown.is_empty() {
+            // Behind the property these are runc's words: there are callers that look for them (youki's tests).
             warnings.push(format!(
-                "config.json /process/capabilities/{set}: ignored, as no kernel we know has them: {}",
-                unknown.join(", ")
+                "config.json /process/capabilities/{set}: ignoring unknown or unavailable capabilities: [{}]",
+                unknown.join(" ")
             ));
         }
     }
@@ -330,9 +333,11 @@ mod tests {
     #[test]
     fn unknown_capabilities_are_a_warning() {
         assert_eq!(
-            warnings(json!({"process": {"capabilities": {"bounding": ["CAP_KILL", "CAP_NOPE", "kill"]}}})),
+            warnings(
+                json!({"process": {"capabilities": {"bounding": ["CAP_KILL", "kill", "CAP_NOPE", "kill"]}}})
+            ),
             [
-                "config.json /process/capabilities/bounding: ignored, as no kernel we know has them: CAP_NOPE, kill"
+                "config.json /process/capabilities/bounding: ignoring unknown or unavailable capabilities: [CAP_NOPE kill]"
             ]
         );
     }
