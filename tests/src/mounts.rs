@@ -39,6 +39,7 @@ pub const TESTS: &[Test] = &[
         .needs(&[Need::Kernel(5, 12)])
         .runc_fails(below!("1.2", "rrw does not take rro back")),
     test!(recursive_times_of_access_reach_what_is_below).needs(&[Need::Kernel(5, 12)]),
+    test!(recursive_times_of_access_that_are_taken_away_leave_relatime).needs(&[Need::Kernel(5, 12)]),
     test!(recursive_options_in_a_user_namespace).needs(&[Need::Kernel(5, 12)]),
     test!(propagation_of_a_mount),
     test!(a_tmpfs_has_its_size_and_mode),
@@ -439,6 +440,24 @@ fn recursive_times_of_access_reach_what_is_below(t: &T) {
         bundle.mount(bind(&dir, "/v", &["rbind", option]));
         let line = at(&mounts(t, &bundle), "/v/below");
         assert_eq!([line.has("noatime"), line.has("relatime")], want, "{option}: {line:?}");
+    }
+}
+
+fn recursive_times_of_access_that_are_taken_away_leave_relatime(t: &T) {
+    let dir = tree(t);
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_STRICTATIME;
+    nix::mount::mount(None::<&str>, &dir.join("below"), None::<&str>, flags, None::<&str>).unwrap();
+    for (option, want) in [
+        ("rsuid", false),
+        ("ratime", true),
+        ("rnostrictatime", true),
+        ("rnorelatime", true),
+        ("rrelatime", true),
+    ] {
+        let mut bundle = t.bundle();
+        bundle.mount(bind(&dir, "/v", &["rbind", option]));
+        let line = at(&mounts(t, &bundle), "/v/below");
+        assert_eq!([line.has("noatime"), line.has("relatime")], [false, want], "{option}: {line:?}");
     }
 }
 

@@ -131,7 +131,7 @@ fn every_word_of_a_whole_tree_has_its_attribute() {
         ("rstrictatime", STRICTATIME, ATIME),
         ("ratime", 0, ATIME),
         ("rnostrictatime", 0, ATIME),
-        ("rnorelatime", 0, 0),
+        ("rnorelatime", 0, ATIME),
     ] {
         let mount = bind(&["rbind", word]);
         assert_eq!(mount.recursive, Attributes { set, clear }, "{word}");
@@ -147,6 +147,10 @@ fn every_word_of_a_whole_tree_has_its_attribute() {
         Attributes { set: STRICTATIME, clear: ATIME }
     );
     assert_eq!(bind(&["rbind", "rnoatime", "ratime"]).recursive, Attributes { set: 0, clear: ATIME });
+    assert_eq!(
+        bind(&["rbind", "rnoatime", "rnorelatime"]).recursive,
+        Attributes { set: NOATIME, clear: ATIME }
+    );
 }
 
 #[test]

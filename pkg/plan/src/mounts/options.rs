@@ -127,8 +127,9 @@ fn word(option: &str) -> Option<Word> {
         "rnodiratime" => SetAll(ATTR_NODIRATIME),
         "rdiratime" => ClearAll(ATTR_NODIRATIME),
         "rrelatime" => SetAll(ATTR_RELATIME),
-        // The default is relatime, so that "not relatime" says as little as it does to mount(2).
-        "rnorelatime" => Nothing,
+        // There is no "not relatime" among the times of access. With runc and youki whatever takes one away leaves relatime, also
+        // in a tree with strictatime.
+        "rnorelatime" => ClearAll(ATTR_RELATIME),
         "rnoatime" => SetAll(ATTR_NOATIME),
         "ratime" => ClearAll(ATTR_NOATIME),
         "rstrictatime" => SetAll(ATTR_STRICTATIME),
@@ -262,7 +263,7 @@ impl Parsed {
     }
 
     fn clear_all(&mut self, attribute: u64) {
-        if attribute & ATTR_ATIME != 0 {
+        if attribute & ATTR_ATIME == attribute {
             if self.recursive.set & ATTR_ATIME == attribute || self.recursive.clear & ATTR_ATIME == 0 {
                 self.set_all(ATTR_RELATIME);
             }
