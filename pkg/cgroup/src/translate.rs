@@ -415,7 +415,8 @@ impl Translation<'_> {
 
     fn pids(&mut self, limit: i64) -> Result<(), Refused> {
         self.need("pids", "pids/limit")?;
-        let value = if limit < 0 { "max".to_owned() } else { limit.to_string() };
+        // With 0 as with 1 the container's process is alone; systemd knows no TasksMax=0, and puts its 1 back whenever it looks.
+        let value = if limit < 0 { "max".to_owned() } else { limit.max(1).to_string() };
         self.push(Write::new("pids", "pids.max", value));
         Ok(())
     }

@@ -214,7 +214,7 @@ fn kernel_memory_is_ignored_with_a_warning() {
 #[test]
 fn pids_limit() {
     assert_eq!(lines(&v2(), r#"{"pids":{"limit":-1}}"#), ["pids/pids.max: max"]);
-    assert_eq!(lines(&v1(), r#"{"pids":{"limit":0}}"#), ["pids/pids.max: 0"]);
+    assert_eq!(lines(&v1(), r#"{"pids":{"limit":0}}"#), ["pids/pids.max: 1"]);
 }
 
 const IO: &str = r#"{"blockIO":{"weight":500,"weightDevice":[{"major":8,"minor":0,"weight":600}],

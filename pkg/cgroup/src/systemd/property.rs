@@ -70,7 +70,7 @@ pub fn from_resources(
         out.push(Property::new("BlockIOWeight", u64::from(weight)));
     }
     if let Some(pids) = resources.pids() {
-        // systemd refuses TasksMax=0; the file gets the real limit right after.
+        // systemd refuses TasksMax=0; the file has 1, too.
         out.push(Property::new("TasksMax", u64::try_from(pids.limit()).unwrap_or(INFINITY).max(1)));
     }
     if v2 {
