@@ -127,6 +127,7 @@ fn numbered(count: usize, late: &[Step]) -> Vec<Step> {
     steps
 }
 
+/// The listener of a filter that does not let through the wait for a start; of any, in containers that earlier versions made.
 fn pass_listener(container: &Container, number: i32) -> Result<(), Error> {
     let saved = container.saved();
     let (Some(filter), Some(pidfd)) = (&saved.kept().target.seccomp, container.pidfd()?) else {
@@ -135,5 +136,5 @@ fn pass_listener(container: &Container, number: i32) -> Result<(), Error> {
     let listener = process::pidfd_getfd(&pidfd, number);
     let listener = listener.map_err(|errno| Error::call("take the seccomp listener", errno))?;
     let pid = container.pid().unwrap_or_default();
-    sockets::send_seccomp_listener(filter, saved, Status::Creating, pid, &listener)
+    sockets::send_seccomp_listener(filter, saved, Status::Created, pid, &listener)
 }

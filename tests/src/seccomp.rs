@@ -36,6 +36,8 @@ pub const TESTS: &[Test] = &[
     test!(an_empty_profile_that_allows).needs(&[X86]),
     test!(notify_hands_the_listener_over).needs(&[Need::Kernel(5, 6)]),
     test!(notify_with_create_and_start).needs(&[Need::Kernel(5, 6)]),
+    test!(notify_of_what_a_start_needs)
+        .needs(&[Need::Kernel(5, 6), Need::Ours("runc's init makes no such calls there")]),
     test!(notify_without_a_receiver_is_an_error),
     test!(notify_of_an_exec)
         .needs(&[Need::Kernel(5, 6)])
@@ -380,10 +382,33 @@ fn notify_with_create_and_start(t: &T) {
     let receiver = Receiver::new(t, "notify");
     let container = t.container(&notifying(t, &receiver.path).script("mkdir /tmp/x; sleep 1000"));
     container.make(&["create"]).run().ok();
+    // Whoever is to answer hears of the container before its start.
+    let (told, fd) = receive(&receiver);
+    assert_eq!(told["pid"], json!(container.pid()));
+    assert_eq!(told["state"]["status"], "creating");
+    let held = std::fs::read_dir(format!("/proc/{}/fd", container.pid())).unwrap();
+    let names = held.map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap());
+    let names: Vec<String> = names.map(|name| name.display().to_string()).collect();
+    assert!(!names.iter().any(|name| name.contains("seccomp")), "{names:?}");
+    container.verb(&["start"]).run().ok();
+    assert!(process::poll_readable(&fd, 5000).unwrap(), "no notification");
+    drop(fd);
+    container.force_delete();
+}
+
+/// What such a filter asks about is asked by init itself, too: it waits for its start without.
+fn notify_of_what_a_start_needs(t: &T) {
+    let receiver = Receiver::new(t, "notify");
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": receiver.path,
+        "syscalls": [{"names": ["accept4", "mkdir", "mkdirat"], "action": "SCMP_ACT_NOTIFY"}]});
+    let container = t.container(&with(t, &profile).script("mkdir /tmp/x; sleep 1000"));
+    container.create().ok();
     let start = container.verb(&["start"]).spawn();
     let (told, fd) = receive(&receiver);
     assert_eq!(told["pid"], json!(container.pid()));
+    assert_eq!(told["state"]["status"], "created");
     start.wait().ok();
+    assert!(process::poll_readable(&fd, 5000).unwrap(), "no notification");
     drop(fd);
     container.force_delete();
 }
@@ -394,15 +419,18 @@ fn notify_without_a_receiver_is_an_error(t: &T) {
     assert!(out.message().contains("nobody") || out.message().contains("connect"), "{}", out.message());
     container.delete_if_there();
     t.nothing_is_left(&container);
+    let out = container.create().fails();
+    assert!(out.message().contains("nobody") || out.message().contains("connect"), "{}", out.message());
+    container.delete_if_there();
+    t.nothing_is_left(&container);
 }
 
 fn notify_of_an_exec(t: &T) {
     let receiver = Receiver::new(t, "notify");
     let container = t.container(&notifying(t, &receiver.path).args(&["sleep", "1000"]));
     container.create().ok();
-    let start = container.verb(&["start"]).spawn();
     let first = receive(&receiver);
-    start.wait().ok();
+    container.verb(&["start"]).run().ok();
     let exec = container.exec_with(&[], &["sh", "-c", "mkdir /tmp/x 2>&1; echo done"]).spawn();
     let (told, fd) = receive(&receiver);
     assert_ne!(told["pid"], first.0["pid"]);

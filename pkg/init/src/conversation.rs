@@ -188,6 +188,7 @@ impl Init {
     pub(crate) fn await_start(&mut self, listener: Slot, program: &Program) -> Outcome {
         let listener = self.slot(listener)?;
         self.conversation = Conversation(None);
+        self.waits = false;
         self.let_go(&listener, program);
         let mask = ENDING.iter().fold(0u64, |mask, signal| mask | 1 << (signal - 1));
         // Its creator has gone, and nobody would hear why: where it cannot wait for both, it waits for its start alone.

@@ -85,6 +85,8 @@ pub(crate) struct Init {
     announced: bool,
     /// Whether another process will go on with the list, which is still to be cloned.
     clones: bool,
+    /// Whether there is a start to wait for, still.
+    waits: bool,
 }
 
 /// Entry point: the first argument is the number of the conversation's socket.
@@ -117,6 +119,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         hook_output: Vec::new(),
         announced: false,
         clones: program.steps.iter().any(|step| matches!(step, Step::Clone { .. })),
+        waits: program.steps.iter().any(|step| matches!(step, Step::AwaitStart { .. })),
     };
     init.carry_out(&program)
 }

@@ -3,7 +3,7 @@
 use crate::{At, Failure, Init, Outcome};
 use alloc::{format, string::String, vec::Vec};
 use cofferdam_step::{Attempt, Program, ReportKind, Step};
-use cofferdam_sys::{Borrowed, Cwd, Errno, Strings, fs, proc::Proc, process};
+use cofferdam_sys::{Borrowed, Cwd, Errno, Fd, Raw, Strings, fs, proc::Proc, process};
 
 /// An /etc/passwd beyond this is not read to its end: it belongs to the image (CVE-2026-47262).
 const LONGEST_PASSWD: usize = 1 << 20;
@@ -96,10 +96,11 @@ impl Init {
         Ok(())
     }
 
-    /// Loads the filter; with a listener, whoever started this takes the listener from our table and sends a byte. In front of a clone the
-    /// plan has made sure that the filter forbids nothing of what comes.
+    /// Loads the filter; with a listener, whoever started this takes the listener from our table and sends a byte. In front of a clone, or
+    /// of the wait for a start, the plan has made sure that the filter forbids nothing of what comes.
     pub(crate) fn load_seccomp(&mut self, filter: &[u8], flags: u32) -> Outcome {
-        if !self.clones {
+        let last = !self.clones && !self.waits;
+        if last {
             self.announce()?;
         }
         let listener = process::seccomp_set_filter(filter, flags).at(Attempt::Seccomp)?;
@@ -107,10 +108,14 @@ impl Init {
             return Ok(());
         }
         self.conversation.say(ReportKind::SeccompListener, listener as i64)?;
-        match self.conversation.read_byte()? {
-            Some(_) => Ok(()),
-            None => crate::give_up(None),
+        if self.conversation.read_byte()?.is_none() {
+            crate::give_up(None)
         }
+        if !last {
+            // Else the execve does it, whatever the filter says of close().
+            drop(Fd::from_raw(listener as Raw));
+        }
+        Ok(())
     }
 
     /// Everything above the preserved descriptors vanishes at the execve (CVE-2024-21626).

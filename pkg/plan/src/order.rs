@@ -90,8 +90,16 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
         // Whoever is in a namespace that is joined may not come near init (CVE-2016-9962).
         draft.step(Step::ShowToOwner);
     }
+    let mut filter = filter(&mut draft, spec, host, process)?;
+    let early = !options.run && filter.first().is_some_and(seccomp::belongs_to_create);
+    if early {
+        draft.init.append(&mut filter);
+    }
     commit(&mut draft, options);
-    last(&mut draft, spec, host, process, options)?;
+    draft.init.append(&mut filter);
+    // They are what the container can exchange: with the program's rights and below its filter, as with runc.
+    hooks::start_container(&mut draft, spec, options);
+    draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
     Ok(draft.plan(road))
 }
 
@@ -257,24 +265,14 @@ fn commit(draft: &mut Draft, options: &Options) {
     }
 }
 
-/// Behind the start barrier. Loading a filter without no_new_privs needs CAP_SYS_ADMIN, so that the capabilities go last then.
-fn last(
-    draft: &mut Draft,
-    spec: &Spec,
-    host: &Host,
-    process: &Process,
-    options: &Options,
-) -> Result<(), Refused> {
-    if let Some(profile) = &spec.linux.seccomp {
-        let (step, mut warnings) = seccomp::load(profile, host)?;
-        draft.step(step);
-        draft.warnings.append(&mut warnings);
-        if !process.no_new_privileges {
-            draft.init.extend(process::set_capabilities(process));
-        }
+/// Mostly behind the start barrier. Loading a filter without no_new_privs needs CAP_SYS_ADMIN, so that the capabilities go last then.
+fn filter(draft: &mut Draft, spec: &Spec, host: &Host, process: &Process) -> Result<Vec<Step>, Refused> {
+    let Some(profile) = &spec.linux.seccomp else { return Ok(Vec::new()) };
+    let (load, mut warnings) = seccomp::load(profile, host)?;
+    draft.warnings.append(&mut warnings);
+    let mut steps = vec![load];
+    if !process.no_new_privileges {
+        steps.extend(process::set_capabilities(process));
     }
-    // They are what the container can exchange: with the program's rights and below its filter, as with runc.
-    hooks::start_container(draft, spec, options);
-    draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
-    Ok(())
+    Ok(steps)
 }

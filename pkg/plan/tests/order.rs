@@ -20,6 +20,11 @@ fn seccomp() -> Value {
     json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["reboot"], "action": "SCMP_ACT_ERRNO"}]})
 }
 
+/// A profile that asks somebody about a call.
+fn asking_about(call: &str) -> Value {
+    json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/l", "syscalls": [{"names": [call], "action": "SCMP_ACT_NOTIFY"}]})
+}
+
 /// A container in somebody else's pid namespace.
 fn shared_pids(mut change: Value) -> Value {
     change["linux"]["namespaces"] =
@@ -41,6 +46,9 @@ fn changes() -> Vec<Value> {
         json!({"linux": {"seccomp": seccomp()}}),
         json!({"linux": {"seccomp": seccomp()}, "process": {"noNewPrivileges": false}, "hooks": hooks()}),
         json!({"process": {"capabilities": null, "noNewPrivileges": false}, "linux": {"seccomp": seccomp()}}),
+        json!({"linux": {"seccomp": asking_about("mkdir")}}),
+        json!({"process": {"noNewPrivileges": false}, "linux": {"seccomp": asking_about("mkdir")}, "hooks": hooks()}),
+        json!({"linux": {"seccomp": asking_about("accept4")}, "hooks": hooks()}),
         json!({"process": {"oomScoreAdj": 3, "cwd": "/srv", "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 1}}}),
         json!({"mounts": [{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup", "ro"]}]}),
         userns(json!({})),
@@ -211,7 +219,7 @@ fn what_a_shared_pid_namespace_sees_has_the_containers_root_and_rights() {
 }
 
 /// A filter may trap anything: what comes behind it is nothing but the last drop of capabilities (without no_new_privs, when
-/// loading needs them), the hooks that shall be below it, and the execve.
+/// loading needs them), the hooks that shall be below it, and the execve; and the wait for a start, where it lets that through.
 #[test]
 fn little_follows_the_seccomp_filter() {
     let mut seen = 0;
@@ -220,10 +228,17 @@ fn little_follows_the_seccomp_filter() {
             continue;
         };
         seen += 1;
+        // An exec that clones behind its filter: what comes then is in tests/exec.rs.
+        if plan.init[at..].iter().any(|step| matches!(step, Step::Clone { .. })) {
+            continue;
+        }
         let privileged = !plan.init.contains(&Step::SetNoNewPrivileges);
+        let listens = matches!(&plan.init[at], Step::LoadSeccomp { flags, .. } if flags & 8 != 0);
         for step in &plan.init[at + 1..] {
             let allowed = match step {
                 Step::SetCapabilities(_) => privileged,
+                Step::Tell(Barrier::Committed) | Step::Await(Barrier::Committed) => listens,
+                Step::AwaitStart { .. } => listens,
                 Step::RunHooks(hooks) => hooks.kind == "startContainer",
                 Step::Exec { .. } => true,
                 _ => false,
@@ -232,6 +247,32 @@ fn little_follows_the_seccomp_filter() {
         }
     }
     assert!(seen > 20, "only {seen} plans have a filter");
+}
+
+#[test]
+fn a_filter_with_a_listener_is_loaded_by_create_unless_it_is_in_the_way() {
+    let where_it_is = |change: Value, run: bool| {
+        let plan = compile(&changed(change), &v2(), &Options { run, ..options() }).unwrap();
+        let load = at(&plan, |step| matches!(step, Step::LoadSeccomp { .. })).unwrap();
+        let capabilities = plan.init.iter().rposition(|step| matches!(step, Step::SetCapabilities(_)));
+        let committed = at(&plan, |step| *step == Step::Await(Barrier::Committed)).unwrap();
+        (load < committed, capabilities.unwrap() < committed)
+    };
+    let asks = |call| json!({"linux": {"seccomp": asking_about(call)}});
+    assert_eq!(where_it_is(asks("mkdir"), false), (true, true));
+    assert_eq!(where_it_is(asks("mkdir"), true), (false, true));
+    let mut privileged = asks("mkdir");
+    privileged["process"]["noNewPrivileges"] = json!(false);
+    assert_eq!(where_it_is(privileged.clone(), false), (true, true));
+    assert_eq!(where_it_is(privileged, true), (false, false));
+    for call in ["sendto", "recvmsg", "close", "signalfd4", "ppoll", "accept4", "clock_gettime", "exit_group"]
+    {
+        assert_eq!(where_it_is(asks(call), false), (false, true), "{call}");
+    }
+    let mut strict = asks("mkdir");
+    strict["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_ERRNO");
+    assert_eq!(where_it_is(strict, false), (false, true));
+    assert_eq!(where_it_is(json!({"linux": {"seccomp": seccomp()}}), false), (false, true));
 }
 
 /// All that can fail has failed by the time `create` returns.

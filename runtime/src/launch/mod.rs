@@ -221,7 +221,7 @@ impl<'a> Journey<'a> {
                 let sent = self.traveller()?.conversation.release(*barrier, &fds);
                 sent.map_err(|errno| Error::call("speak to init", errno))
             }
-            HostStep::Await(barrier) => self.await_barrier(*barrier),
+            HostStep::Await(barrier) => self.await_barrier(*barrier, companion),
             HostStep::RunHooks { kind, hooks } => companion.run_hooks(kind, hooks, self.traveller()?.pid),
             HostStep::Commit => {
                 let traveller = self.traveller.as_ref().ok_or_else(no_init)?;
@@ -384,11 +384,28 @@ impl<'a> Journey<'a> {
         .map_err(|error| Error::below(format!("error adding pid {pid} to cgroups"), error))
     }
 
-    fn await_barrier(&mut self, barrier: Barrier) -> Result<(), Error> {
-        match self.next()? {
-            Some(Report { kind: ReportKind::AtBarrier, detail, .. }) if detail == barrier as i64 => Ok(()),
-            other => Err(self.failure(other)),
+    fn await_barrier(&mut self, barrier: Barrier, companion: &mut dyn Companion) -> Result<(), Error> {
+        loop {
+            match self.next()? {
+                Some(Report { kind: ReportKind::AtBarrier, detail, .. }) if detail == barrier as i64 => {
+                    return Ok(());
+                }
+                Some(Report { kind: ReportKind::SeccompListener, detail, .. }) => {
+                    self.hand_over(detail as Raw, companion)?;
+                }
+                other => return Err(self.failure(other)),
+            }
         }
+    }
+
+    /// Gives the listener of init's filter to whoever is to answer its calls, and lets init go on.
+    fn hand_over(&self, number: Raw, companion: &mut dyn Companion) -> Result<(), Error> {
+        let traveller = self.traveller()?;
+        let taken = traveller.take_fd(number);
+        let listener = taken.map_err(|errno| Error::call("take the seccomp listener", errno))?;
+        companion.seccomp_listener(traveller.pid, listener)?;
+        let answered = traveller.conversation.answer(0);
+        answered.map_err(|errno| Error::call("speak to init", errno))
     }
 
     /// Waits until the program runs.
@@ -401,12 +418,7 @@ impl<'a> Journey<'a> {
                     self.executing = true;
                 }
                 Some(Report { kind: ReportKind::SeccompListener, detail, .. }) => {
-                    let traveller = self.traveller()?;
-                    let taken = traveller.take_fd(detail as Raw);
-                    let listener = taken.map_err(|errno| Error::call("take the seccomp listener", errno))?;
-                    companion.seccomp_listener(traveller.pid, listener)?;
-                    let answered = self.traveller()?.conversation.answer(0);
-                    answered.map_err(|errno| Error::call("speak to init", errno))?;
+                    self.hand_over(detail as Raw, companion)?;
                 }
                 None if self.executing => {
                     timeline::gone();
