@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     test!(an_exec_s_more_leaves_the_other_sets),
     test!(an_exec_as_a_user_has_none),
     test!(a_missing_capability_is_missing),
+    test!(without_a_bounding_set_there_is_none),
     test!(a_bounding_set_holds_back_setuid_root),
 ];
 
@@ -142,6 +143,19 @@ fn a_missing_capability_is_missing(t: &T) {
     bundle.capabilities(&["CAP_KILL"]);
     let text = t.sh(&bundle, "chown 1:1 /tmp 2>&1; hostname x 2>&1; mount -t tmpfs x /tmp 2>&1; true");
     assert_eq!(text.matches("not permitted").count() + text.matches("ermission denied").count(), 3, "{text}");
+}
+
+fn without_a_bounding_set_there_is_none(t: &T) {
+    let sets = |effective: &[&str]| json!({"process": {"capabilities": {"effective": effective, "inheritable": effective, "permitted": effective, "ambient": []}}});
+    let mut bundle = t.bundle();
+    bundle.set(json!({"process": {"capabilities": null}}));
+    bundle.set(sets(&[]));
+    let text = t.sh(&bundle, "grep ^Cap /proc/self/status | cut -f2");
+    assert_eq!(text, "0000000000000000\n".repeat(5));
+    // capabilities(7): what is to be inherited has to be in it.
+    bundle.set(sets(&["CAP_SYS_ADMIN"]));
+    let out = t.container(&bundle.args(&["true"])).run().fails();
+    assert!(out.message().contains("operation not permitted"), "{}", out.message());
 }
 
 fn a_bounding_set_holds_back_setuid_root(t: &T) {

@@ -30,6 +30,9 @@ pub const TESTS: &[Test] = &[
     test!(pids_limit).needs(&[Need::Controller("pids")]),
     test!(a_pids_limit_is_enforced).needs(&[Need::Controller("pids")]),
     test!(an_unlimited_pids_limit).needs(&[Need::Controller("pids")]),
+    test!(a_limit_of_no_processes_is_one)
+        .needs(&[Need::Controller("pids")])
+        .runc_fails(below!("1.4", "0 is no limit")),
     test!(throttled_devices).needs(&[Need::File("/dev/vda")]),
     test!(unified_values).needs(&[Need::CgroupV2, Need::Controller("memory")]),
     test!(unified_values_win_over_the_others).needs(&[Need::CgroupV2, Need::Controller("memory")]),
@@ -53,6 +56,7 @@ pub const TESTS: &[Test] = &[
     test!(pause_is_the_freezers),
     test!(a_delegated_cgroup_is_the_containers).needs(&[Need::CgroupV2]),
     test!(a_cgroup_that_is_there_already).needs(&[Need::CgroupFs]),
+    test!(limits_that_are_there_already_stay).needs(&[Need::CgroupFs, Need::Controller("cpu")]),
     test!(a_cgroup_that_others_are_in_is_refused)
         .needs(&[Need::CgroupFs, Need::Runc("1.2", "a look into the cgroup")]),
     test!(a_cgroup_that_another_container_is_in_is_refused).runc_fails(below!("1.2", "only warns of it")),
@@ -342,6 +346,15 @@ fn an_unlimited_pids_limit(t: &T) {
     container.force_delete();
 }
 
+fn a_limit_of_no_processes_is_one(t: &T) {
+    let container = limited(t, json!({"pids": {"limit": 0}}));
+    assert_value(t, &container, ("pids", "pids.max", "1"), ("pids.max", "1"));
+    container.verb(&["update", "--pids-limit", "7"]).run().ok();
+    container.verb(&["update", "--pids-limit", "0"]).run().ok();
+    assert_value(t, &container, ("pids", "pids.max", "1"), ("pids.max", "1"));
+    container.force_delete();
+}
+
 fn throttled_devices(t: &T) {
     use std::os::unix::fs::MetadataExt;
     let device = fs::metadata("/dev/vda").unwrap().rdev();
@@ -593,6 +606,29 @@ fn a_cgroup_that_is_there_already(t: &T) {
     container.force_delete();
     // The specification: a runtime removes what it has made. runc removes the rest too.
     assert!(dir.exists() || !t.is_ours());
+    let _ = fs::remove_dir(dir);
+    t.nothing_is_left(&container);
+}
+
+/// Of a cgroup that somebody has made for the container: what config.json does not speak of.
+fn limits_that_are_there_already_stay(t: &T) {
+    let container = t.container(&t.bundle().args(&["sleep", "1000"]));
+    let (top, file, value) = match t.host.cgroup_v2 {
+        true => (PathBuf::from("/sys/fs/cgroup"), "cpu.max", "250000 250000"),
+        false => (t.host.hierarchies["cpu"].clone(), "cpu.cfs_quota_us", "30000"),
+    };
+    let dir = top.join(container.cgroup.trim_start_matches('/'));
+    fs::create_dir_all(&dir).unwrap();
+    if t.host.cgroup_v2 {
+        let above = dir.ancestors().skip(1).take_while(|above| above.starts_with(&top));
+        for above in above.collect::<Vec<_>>().into_iter().rev() {
+            fs::write(above.join("cgroup.subtree_control"), "+cpu").unwrap();
+        }
+    }
+    fs::write(dir.join(file), value).unwrap();
+    container.launch();
+    assert_value(t, &container, ("cpu", file, value), (file, value));
+    container.force_delete();
     let _ = fs::remove_dir(dir);
     t.nothing_is_left(&container);
 }

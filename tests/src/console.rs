@@ -34,6 +34,7 @@ pub const TESTS: &[Test] = &[
     test!(run_on_a_terminal_gives_the_exit_status),
     test!(run_on_a_terminal_restores_it),
     test!(run_on_a_terminal_follows_its_size),
+    test!(an_exec_on_a_terminal_ends_with_its_process),
     test!(exec_on_a_terminal),
     test!(the_size_is_there_from_the_beginning)
         .needs(&[Need::Ours("runc sets it when the program runs already")]),
@@ -303,6 +304,18 @@ fn exec_on_a_terminal(t: &T) {
     let text = terminal.await_output("got words");
     assert_eq!(text.split_whitespace().take(3).collect::<Vec<_>>(), ["/dev/pts/0", "24", "80"], "{text}");
     running.wait().code(6);
+    container.force_delete();
+}
+
+/// Whoever it leaves behind may hold the terminal.
+fn an_exec_on_a_terminal_ends_with_its_process(t: &T) {
+    let container = sleeper(t);
+    let script = "trap '' HUP; sleep 1000 & echo left";
+    let begun = std::time::Instant::now();
+    let (running, mut terminal) = on_terminal(t, container.exec_with(&["--tty"], &["sh", "-c", script]));
+    terminal.await_output("left");
+    running.wait().ok();
+    assert!(begun.elapsed().as_secs() < 100, "it waited for the one that is left behind");
     container.force_delete();
 }
 

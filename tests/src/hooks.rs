@@ -13,6 +13,8 @@ pub const TESTS: &[Test] = &[
     test!(a_create_container_hook_is_in_the_containers_namespaces),
     test!(a_start_container_hook_is_in_the_container),
     test!(a_hook_has_its_arguments_and_environment),
+    test!(a_start_container_hook_has_the_programs_environment_unless_it_has_its_own)
+        .runc_fails(below!("1.3", "it has none")),
     test!(a_hook_without_arguments_has_its_path),
     test!(a_hook_may_change_the_containers_files),
     test!(a_hook_may_change_the_containers_mounts),
@@ -217,6 +219,22 @@ fn a_hook_has_its_arguments_and_environment(t: &T) {
     bundle.set(json!({"hooks": {"createRuntime": [hook]}}));
     t.sh(&bundle, "true");
     assert_eq!(read(&file), "zero|a b|\nA=1\nB=x y\n");
+}
+
+fn a_start_container_hook_has_the_programs_environment_unless_it_has_its_own(t: &T) {
+    let mut bundle = t.bundle();
+    let dir = log_dir(t, &mut bundle);
+    let says =
+        |file: &str| json!(["sh", "-c", format!("echo \"$OF_THE_PROGRAM|$OF_THE_HOOK\" > /log/{file}")]);
+    let hooks = json!([
+        {"path": "/bin/sh", "args": says("without")},
+        {"path": "/bin/sh", "args": says("with"), "env": ["OF_THE_HOOK=1"]}
+    ]);
+    bundle.set(
+        json!({"hooks": {"startContainer": hooks}, "process": {"env": ["PATH=/bin", "OF_THE_PROGRAM=2"]}}),
+    );
+    t.sh(&bundle, "true");
+    assert_eq!((read(dir.join("without")), read(dir.join("with"))), ("2|\n".into(), "|1\n".into()));
 }
 
 fn a_hook_without_arguments_has_its_path(t: &T) {
