@@ -1,14 +1,15 @@
 //! The foreground: `run` and `exec` without `--detach` stay with their process, pass signals on, and end with its status.
 //!
 //! One loop over descriptors does it all: the pidfd says that the process has ended, a signalfd what was sent to us, and with
-//! a terminal of its own the bytes go both ways. Nothing is lost between the launch and the loop, because the signals are
-//! blocked before the launch.
+//! a terminal of its own, or pipes in place of ours, the bytes go both ways. Nothing is lost between the launch and the loop, because
+//! the signals are blocked before the launch.
 //!
 //! The loop waits for nothing but its poll: a program that reads none of its input, a pager that takes no more output, and a program
 //! that waits for its output to be taken before it reads on, must hold up neither signals nor the other direction.
 
 use crate::container::Process;
 use crate::error::Error;
+use crate::pipes::Pipes;
 use cofferdam_spec::ConsoleSize;
 use cofferdam_sys::{Errno, Fd, children, fs, net, process};
 use nix::errno::Errno as NixErrno;
@@ -28,6 +29,8 @@ pub struct Foreground {
     signals: SignalFd,
     /// Where init's message with the terminal's master arrives.
     console: Option<Fd>,
+    /// In place of this process's terminal.
+    pipes: Option<Pipes>,
 }
 
 impl Foreground {
@@ -48,7 +51,7 @@ impl Foreground {
                 Error::call("become a subreaper", std::io::Error::from_raw_os_error(errno))
             })?;
         }
-        Ok(Foreground { signals, console: None })
+        Ok(Foreground { signals, console: None, pipes: None })
     }
 
     /// The end of a socket that takes the terminal's master; the other end stays here.
@@ -61,6 +64,18 @@ impl Foreground {
         Ok(theirs.into())
     }
 
+    /// The standard streams of a process without a terminal, where one of ours is a terminal; else it has ours.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn streams(&mut self) -> Result<Option<[OwnedFd; 3]>, Error> {
+        let made = Pipes::for_terminals()?;
+        Ok(made.map(|(pipes, theirs)| {
+            self.pipes = Some(pipes);
+            theirs
+        }))
+    }
+
     /// Stays with the process until it ends: its exit status, or 128 and the signal that killed it.
     ///
     /// # Errors
@@ -70,10 +85,12 @@ impl Foreground {
             Some(socket) => Some(Terminal::receive(socket)?),
             None => None,
         };
+        let Foreground { signals, pipes, .. } = self;
         let mut attendance = Attendance {
-            signals: self.signals,
+            signals,
             child,
             terminal,
+            pipes,
             stdin_open: true,
             typed: Vec::new(),
             output: Vec::new(),
@@ -162,6 +179,8 @@ struct Attendance<'a> {
     signals: SignalFd,
     child: &'a Process,
     terminal: Option<Terminal>,
+    /// Where there is no terminal.
+    pipes: Option<Pipes>,
     stdin_open: bool,
     /// Read from stdin, and not taken by the terminal yet.
     typed: Vec<u8>,
@@ -181,6 +200,9 @@ impl Attendance<'_> {
     fn until_end(&mut self) -> Result<i32, Error> {
         loop {
             let ready = self.poll()?;
+            if let Some(pipes) = &mut self.pipes {
+                pipes.copy(&ready.pipes);
+            }
             if ready.stdout {
                 self.write_out();
             }
@@ -228,6 +250,8 @@ impl Attendance<'_> {
                 stdout_at = ask(stdout.as_fd(), OUT);
             }
         }
+        let first = fds.len();
+        fds.extend(self.pipes.iter().flat_map(|pipes| pipes.wanted(stdin.as_fd())));
         let limit = if self.hung_up { PollTimeout::from(ASK_AGAIN) } else { PollTimeout::NONE };
         match poll(&mut fds, limit) {
             Ok(_) | Err(NixErrno::EINTR) => {}
@@ -245,6 +269,7 @@ impl Attendance<'_> {
             terminal: !self.typed.is_empty() && master.intersects(!IN),
             input: any(stdin_at),
             stdout: any(stdout_at),
+            pipes: (first..fds.len()).map(|at| said(Some(at))).collect(),
         })
     }
 
@@ -261,6 +286,8 @@ impl Attendance<'_> {
                 // Orphans that came to the subreaper; the child itself is the pidfd's.
                 Ok(Signal::SIGCHLD) => self.reap_orphans(),
                 Ok(signal) if OURS.contains(&signal) => {}
+                // Of our own write to a stream that the process has closed.
+                Ok(Signal::SIGPIPE) if self.pipes.is_some() && info.ssi_pid == std::process::id() => {}
                 _ => match process::pidfd_send_signal(&self.child.pidfd, number) {
                     Ok(()) | Err(Errno::ESRCH) => {}
                     Err(errno) => return Err(Error::call(format!("pass signal {number} on"), errno)),
@@ -333,6 +360,9 @@ impl Attendance<'_> {
 
     /// What the process wrote before it ended.
     fn drain(&mut self) {
+        if let Some(pipes) = &self.pipes {
+            pipes.drain();
+        }
         loop {
             self.write_all_out();
             let Some(terminal) = &self.terminal else { return };
@@ -373,4 +403,6 @@ struct Ready {
     input: bool,
     /// stdout takes output.
     stdout: bool,
+    /// What there is of each of [`Pipes::wanted`].
+    pipes: Vec<PollFlags>,
 }

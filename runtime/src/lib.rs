@@ -16,6 +16,7 @@ pub mod hooks;
 pub mod launch;
 pub mod log;
 pub mod notify;
+mod pipes;
 pub mod report;
 mod sockets;
 mod start;

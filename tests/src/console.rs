@@ -34,6 +34,8 @@ pub const TESTS: &[Test] = &[
     test!(run_on_a_terminal_gives_the_exit_status),
     test!(run_on_a_terminal_restores_it),
     test!(run_on_a_terminal_follows_its_size),
+    test!(a_run_without_a_terminal_does_not_have_its_callers),
+    test!(an_exec_without_a_terminal_does_not_have_its_callers),
     test!(an_exec_on_a_terminal_ends_with_its_process),
     test!(exec_on_a_terminal),
     test!(the_size_is_there_from_the_beginning)
@@ -304,6 +306,42 @@ fn exec_on_a_terminal(t: &T) {
     let text = terminal.await_output("got words");
     assert_eq!(text.split_whitespace().take(3).collect::<Vec<_>>(), ["/dev/pts/0", "24", "80"], "{text}");
     running.wait().code(6);
+    container.force_delete();
+}
+
+/// What it has of its caller's terminal: what is typed goes in, and what it writes comes out, as much as it is.
+const PIPED: &str = "for fd in 0 1 2; do [ -p /proc/self/fd/$fd ] && echo pipe $fd; done; tty; echo ready >&2; read line; \
+    echo got $line; cat >/dev/null; yes abcdefg | head -c 200000 | tr -d '\\n' | wc -c; yes 1234567 | head -n 20000; echo end; exit 5";
+
+fn is_piped(running: crate::harness::Running, mut terminal: Terminal) {
+    terminal.await_output("ready");
+    terminal.type_in("words\n\u{4}");
+    let text = terminal.await_output("end");
+    for line in ["pipe 0", "pipe 1", "pipe 2", "not a tty", "got words", "175000"] {
+        assert!(text.contains(line), "{line:?} is missing: {}", &text[..text.len().min(500)]);
+    }
+    assert_eq!(text.matches("1234567").count(), 20000);
+    running.wait().code(5);
+}
+
+fn a_run_without_a_terminal_does_not_have_its_callers(t: &T) {
+    let bundle = t.bundle().script(PIPED);
+    let (running, terminal) = on_terminal(t, t.container(&bundle).make(&["run"]));
+    is_piped(running, terminal);
+    // A process that does not read what is typed, and one that closes its input, end as they would.
+    for script in ["sleep 1; exit 4", "exec <&-; sleep 1; exit 4"] {
+        let (running, terminal) = on_terminal(t, t.container(&t.bundle().script(script)).make(&["run"]));
+        for _ in 0..50 {
+            terminal.type_in("some words that nobody is going to read\n");
+        }
+        running.wait().code(4);
+    }
+}
+
+fn an_exec_without_a_terminal_does_not_have_its_callers(t: &T) {
+    let container = sleeper(t);
+    let (running, terminal) = on_terminal(t, container.exec_with(&[], &["sh", "-c", PIPED]));
+    is_piped(running, terminal);
     container.force_delete();
 }
 

@@ -68,6 +68,8 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         options.console = Some(foreground.console()?);
         options.foreground = true;
         options.process.console_size = console::own_size().or(options.process.console_size);
+    } else {
+        options.stdio = foreground.streams()?;
     }
     let child = container.exec(&options)?;
     // The other end must close when init is done with it.

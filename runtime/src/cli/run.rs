@@ -53,6 +53,8 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         if let Some(process) = process {
             process.console_size = console::own_size().or(process.console_size);
         }
+    } else {
+        options.stdio = foreground.streams()?;
     }
     let (notify, container, process) = match start(context, options) {
         // Whoever knows the pid file may end the process a moment before it runs its program: its end like any other.

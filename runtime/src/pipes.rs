@@ -1,0 +1,148 @@
+//! Pipes between a terminal of ours and a process without one.
+//!
+//! Who holds a terminal reads what is typed, and on Linux before 6.2 (later with `dev.tty.legacy_tiocsti`) types as well (TIOCSTI): a
+//! container that has no terminal by its config.json is not to have its caller's, so in the foreground it gets pipes, as with runc.
+//! What is no terminal is handed on as it is: nothing stands between a container and its caller's pipes and files.
+
+use crate::error::Error;
+use cofferdam_sys::{Borrowed, Errno, Fd, fs};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::termios::tcgetattr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// What is taken at most of what the process wrote before it ended: others may go on writing. No pipe holds more, as it is made.
+const REST: usize = 1 << 20;
+
+/// The ends that stay here.
+#[derive(Default)]
+pub(crate) struct Pipes {
+    input: Option<Input>,
+    outputs: Vec<Output>,
+}
+
+/// From our stdin to the process's.
+struct Input {
+    pipe: Fd,
+    /// Typed, and not taken yet. Nothing more is read until it is: nobody may be there who takes it.
+    waiting: Vec<u8>,
+}
+
+/// From the process to our stdout or stderr.
+struct Output {
+    pipe: Fd,
+    to: i32,
+}
+
+impl Pipes {
+    /// Pipes for what is a terminal of our stdin, stdout and stderr, and the process's side of all three. None if none of them is one.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub(crate) fn for_terminals() -> Result<Option<(Pipes, [OwnedFd; 3])>, Error> {
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+        let terminals = own.map(|fd| tcgetattr(fd).is_ok());
+        if !terminals.contains(&true) {
+            return Ok(None);
+        }
+        let mut pipes = Pipes::default();
+        let mut theirs = |number: usize| match terminals[number] {
+            true => pipes.add(number as i32),
+            false => own[number].try_clone_to_owned().map_err(|error| Error::below("duplicate stdio", error)),
+        };
+        let theirs = [theirs(0)?, theirs(1)?, theirs(2)?];
+        Ok(Some((pipes, theirs)))
+    }
+
+    fn add(&mut self, number: i32) -> Result<OwnedFd, Error> {
+        let (from, to) = fs::pipe().map_err(|errno| Error::call("make a pipe", errno))?;
+        let (ours, theirs) = if number == 0 { (to, from) } else { (from, to) };
+        fcntl(AsFd::as_fd(&ours), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .map_err(|errno| Error::call("make a pipe non-blocking", errno))?;
+        match number {
+            0 => self.input = Some(Input { pipe: ours, waiting: Vec::new() }),
+            _ => self.outputs.push(Output { pipe: ours, to: number }),
+        }
+        Ok(theirs.into())
+    }
+
+    /// What [`Pipes::copy`] is to be told of: outputs, then the input's pipe and its source.
+    pub(crate) fn wanted<'a>(&'a self, stdin: BorrowedFd<'a>) -> impl Iterator<Item = PollFd<'a>> {
+        let outputs =
+            self.outputs.iter().map(|output| PollFd::new(AsFd::as_fd(&output.pipe), PollFlags::POLLIN));
+        let input = self.input.iter().flat_map(move |input| {
+            let pipe = AsFd::as_fd(&input.pipe);
+            // That nobody reads the pipe any more is answered whether it is asked for or not; so it would be of a source that is gone.
+            match input.waiting.is_empty() {
+                true => [PollFd::new(pipe, PollFlags::empty()), PollFd::new(stdin, PollFlags::POLLIN)],
+                false => [PollFd::new(pipe, PollFlags::POLLOUT), PollFd::new(pipe, PollFlags::empty())],
+            }
+        });
+        outputs.chain(input)
+    }
+
+    /// Copies what there is, by poll's answers to [`Pipes::wanted`].
+    pub(crate) fn copy(&mut self, answers: &[PollFlags]) {
+        let (outputs, input) = answers.split_at(self.outputs.len().min(answers.len()));
+        let mut ready = outputs.iter().map(|answer| !answer.is_empty());
+        self.outputs.retain(|output| !ready.next().unwrap_or(false) || output.copy().is_some());
+        if let (Some(end), [pipe, source]) = (&mut self.input, input)
+            && !end.copy(*pipe, !source.is_empty())
+        {
+            self.input = None;
+        }
+    }
+
+    /// What the process wrote before it ended.
+    pub(crate) fn drain(&self) {
+        for output in &self.outputs {
+            let mut taken = 0;
+            while taken < REST {
+                match output.copy() {
+                    Some(length) if length > 0 => taken += length,
+                    _ => break,
+                }
+            }
+        }
+    }
+}
+
+impl Output {
+    /// How much was there; none when nobody is left who could write.
+    fn copy(&self) -> Option<usize> {
+        let mut chunk = [0; 8192];
+        match fs::read(&self.pipe, &mut chunk) {
+            Ok(0) => None,
+            Ok(length) => {
+                let _ = fs::write_all(&Borrowed(self.to), &chunk[..length]);
+                Some(length)
+            }
+            Err(Errno::EAGAIN) => Some(0),
+            Err(_) => None,
+        }
+    }
+}
+
+impl Input {
+    /// False when there is nothing more to read, or nobody who would take it.
+    fn copy(&mut self, pipe: PollFlags, readable: bool) -> bool {
+        if pipe.contains(PollFlags::POLLERR) {
+            return false;
+        }
+        if self.waiting.is_empty() && readable {
+            let mut chunk = [0; 4096];
+            match fs::read(&Borrowed(0), &mut chunk) {
+                Ok(length) if length > 0 => self.waiting.extend(&chunk[..length]),
+                _ => return false,
+            }
+        }
+        // As much as fits, and no more: a pipe takes pieces up to its PIPE_BUF whole or not at all.
+        match fs::write_all(&self.pipe, &self.waiting) {
+            Ok(()) => self.waiting.clear(),
+            Err(Errno::EAGAIN) => {}
+            Err(_) => return false,
+        }
+        true
+    }
+}
