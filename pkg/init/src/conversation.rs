@@ -142,13 +142,13 @@ const ENDING: [i32; 9] = [
 impl Init {
     /// Waits for the trees that the host side opens: they take the slots that are still empty, but for those that are wanted later.
     pub(crate) fn wait_for_trees(&mut self, program: &Program) -> Outcome {
-        let later = |index: usize| {
-            let is_it =
-                |step: &Step| matches!(step, Step::AwaitTree { slot } if usize::from(slot.0) == index);
-            program.steps.iter().any(is_it)
+        let awaited = |step: &Step| match step {
+            Step::AwaitTree { slot } => Some(usize::from(slot.0)),
+            _ => None,
         };
+        let later: Vec<usize> = program.steps.iter().filter_map(awaited).collect();
         let slots = self.fds.iter_mut().enumerate();
-        let mut empty = slots.filter(|(index, fd)| **fd < 0 && !later(*index)).map(|(_, fd)| fd);
+        let mut empty = slots.filter(|(index, fd)| **fd < 0 && !later.contains(index)).map(|(_, fd)| fd);
         self.conversation.wait_for_descriptors(Barrier::TreesOpened, |tree| {
             if let Some(slot) = empty.next() {
                 *slot = tree.into_raw();
@@ -169,15 +169,13 @@ impl Init {
         self.mask = None;
         self.null = None;
         self.parents = Parents::default();
-        let late = |slot: usize| {
-            let is = |named: Option<Slot>| named.is_some_and(|named| usize::from(named.0) == slot);
-            program.steps.iter().any(|step| match step {
-                Step::RunHooks(hooks) => is(hooks.stdout) || is(hooks.stderr),
-                _ => false,
-            })
-        };
+        let outputs = program.steps.iter().flat_map(|step| match step {
+            Step::RunHooks(hooks) => [hooks.stdout, hooks.stderr],
+            _ => [None, None],
+        });
+        let late: Vec<usize> = outputs.flatten().map(|slot| usize::from(slot.0)).collect();
         for (slot, fd) in self.fds.iter_mut().enumerate() {
-            if *fd != listener.0 && !late(slot) {
+            if *fd != listener.0 && !late.contains(&slot) {
                 drop(Fd::from_raw(core::mem::replace(fd, -1)));
             }
         }

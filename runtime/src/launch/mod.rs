@@ -128,8 +128,6 @@ struct Journey<'a> {
     tasks: Vec<OwnedFd>,
     /// What init mounts, opened in its mount namespace.
     trees: Vec<OwnedFd>,
-    /// A staged init has made the container's process.
-    cloned: bool,
     /// Init has said that only the execve is left.
     executing: bool,
 }
@@ -144,7 +142,6 @@ impl<'a> Journey<'a> {
             traveller: None,
             tasks: Vec::new(),
             trees: Vec::new(),
-            cloned: false,
             executing: false,
         }
     }
@@ -267,7 +264,6 @@ impl<'a> Journey<'a> {
             return Err(self.failure(report));
         }
         let pid = traveller.pid;
-        self.cloned = true;
         timeline::init(pid, &self.launch.plan.init);
         tracing::debug!("child process in init(): {pid} has its steps");
         conditions::check_maps(&self.launch.plan.conditions, pid)?;
@@ -345,7 +341,7 @@ impl<'a> Journey<'a> {
     /// Once whatever clones on the way has cloned, and is in its cgroup: a limit of one process can hold then.
     fn settle(&self) -> Result<(), Error> {
         let (Some(cgroup), Some(settings)) = (&self.cgroup, self.settings) else { return Ok(()) };
-        if self.launch.plan.road.staged && !self.cloned {
+        if self.traveller()?.will_clone() {
             return Ok(());
         }
         cgroup.settle(settings).map_err(|error| Error::below("set the cgroup's limits", error))

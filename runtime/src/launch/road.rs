@@ -89,6 +89,11 @@ pub fn depart(departure: &Departure, program: &Program) -> Result<Traveller> {
 }
 
 impl Traveller {
+    /// Whether the container's process is still to be made by this one.
+    pub fn will_clone(&self) -> bool {
+        self.expecting.is_some()
+    }
+
     /// With [`Departure::staged`]: waits until the container's process is there and becomes its traveller.
     ///
     /// # Errors
