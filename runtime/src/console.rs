@@ -360,7 +360,7 @@ impl Attendance<'_> {
 
     /// What the process wrote before it ended.
     fn drain(&mut self) {
-        if let Some(pipes) = &self.pipes {
+        if let Some(pipes) = &mut self.pipes {
             pipes.drain();
         }
         loop {

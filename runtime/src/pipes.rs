@@ -7,9 +7,10 @@
 use crate::error::Error;
 use cofferdam_sys::{Borrowed, Errno, Fd, fs};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::tcgetattr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// What is taken at most of what the process wrote before it ended: others may go on writing. No pipe holds more, as it is made.
 const REST: usize = 1 << 20;
@@ -31,7 +32,10 @@ struct Input {
 /// From the process to our stdout or stderr.
 struct Output {
     pipe: Fd,
-    to: i32,
+    /// Opened once more, so that it can be non-blocking for us alone: a terminal that has room for one byte says that it is ready.
+    to: OwnedFd,
+    /// Read, and not taken by the terminal yet, which can be stopped (^S).
+    waiting: Vec<u8>,
 }
 
 impl Pipes {
@@ -62,15 +66,17 @@ impl Pipes {
             .map_err(|errno| Error::call("make a pipe non-blocking", errno))?;
         match number {
             0 => self.input = Some(Input { pipe: ours, waiting: Vec::new() }),
-            _ => self.outputs.push(Output { pipe: ours, to: number }),
+            _ => self.outputs.push(Output { pipe: ours, to: again(number)?, waiting: Vec::new() }),
         }
         Ok(theirs.into())
     }
 
-    /// What [`Pipes::copy`] is to be told of: outputs, then the input's pipe and its source.
+    /// What [`Pipes::copy`] is to be told of, with our stdin: outputs, then the input's pipe and its source.
     pub(crate) fn wanted<'a>(&'a self, stdin: BorrowedFd<'a>) -> impl Iterator<Item = PollFd<'a>> {
-        let outputs =
-            self.outputs.iter().map(|output| PollFd::new(AsFd::as_fd(&output.pipe), PollFlags::POLLIN));
+        let outputs = self.outputs.iter().map(|output| match output.waiting.is_empty() {
+            true => PollFd::new(AsFd::as_fd(&output.pipe), PollFlags::POLLIN),
+            false => PollFd::new(output.to.as_fd(), PollFlags::POLLOUT),
+        });
         let input = self.input.iter().flat_map(move |input| {
             let pipe = AsFd::as_fd(&input.pipe);
             // That nobody reads the pipe any more is answered whether it is asked for or not; so it would be of a source that is gone.
@@ -86,7 +92,7 @@ impl Pipes {
     pub(crate) fn copy(&mut self, answers: &[PollFlags]) {
         let (outputs, input) = answers.split_at(self.outputs.len().min(answers.len()));
         let mut ready = outputs.iter().map(|answer| !answer.is_empty());
-        self.outputs.retain(|output| !ready.next().unwrap_or(false) || output.copy().is_some());
+        self.outputs.retain_mut(|output| !ready.next().unwrap_or(false) || output.copy());
         if let (Some(end), [pipe, source]) = (&mut self.input, input)
             && !end.copy(*pipe, !source.is_empty())
         {
@@ -95,31 +101,64 @@ impl Pipes {
     }
 
     /// What the process wrote before it ended.
-    pub(crate) fn drain(&self) {
-        for output in &self.outputs {
+    pub(crate) fn drain(&mut self) {
+        for output in &mut self.outputs {
             let mut taken = 0;
-            while taken < REST {
-                match output.copy() {
-                    Some(length) if length > 0 => taken += length,
-                    _ => break,
+            loop {
+                taken += output.waiting.len();
+                while !output.waiting.is_empty() {
+                    let _ =
+                        poll(&mut [PollFd::new(output.to.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+                    output.write();
+                }
+                if taken >= REST || !output.read() || output.waiting.is_empty() {
+                    break;
                 }
             }
         }
     }
 }
 
+/// A terminal of ours, non-blocking where we may open it: who has changed the user may not, and waits for it.
+fn again(number: i32) -> Result<OwnedFd, Error> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+    match options.open(format!("/proc/self/fd/{number}")) {
+        Ok(file) => Ok(file.into()),
+        Err(_) if number == 1 => std::io::stdout().as_fd().try_clone_to_owned(),
+        Err(_) => std::io::stderr().as_fd().try_clone_to_owned(),
+    }
+    .map_err(|error| Error::below("duplicate stdio", error))
+}
+
 impl Output {
-    /// How much was there; none when nobody is left who could write.
-    fn copy(&self) -> Option<usize> {
-        let mut chunk = [0; 8192];
+    /// False when nobody is left who could write.
+    fn copy(&mut self) -> bool {
+        if self.waiting.is_empty() {
+            return self.read();
+        }
+        self.write();
+        true
+    }
+
+    fn write(&mut self) {
+        match fs::write(&Borrowed(self.to.as_raw_fd()), &self.waiting) {
+            Ok(written) => drop(self.waiting.drain(..written)),
+            Err(Errno::EAGAIN) => {}
+            // The terminal is gone; the container need not know.
+            Err(_) => self.waiting.clear(),
+        }
+    }
+
+    fn read(&mut self) -> bool {
+        let mut chunk = [0; 4096];
         match fs::read(&self.pipe, &mut chunk) {
-            Ok(0) => None,
-            Ok(length) => {
-                let _ = fs::write_all(&Borrowed(self.to), &chunk[..length]);
-                Some(length)
+            Ok(length) if length > 0 => {
+                self.waiting.extend(&chunk[..length]);
+                true
             }
-            Err(Errno::EAGAIN) => Some(0),
-            Err(_) => None,
+            Err(Errno::EAGAIN) => true,
+            _ => false,
         }
     }
 }

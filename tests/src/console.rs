@@ -35,6 +35,7 @@ pub const TESTS: &[Test] = &[
     test!(run_on_a_terminal_restores_it),
     test!(run_on_a_terminal_follows_its_size),
     test!(a_run_without_a_terminal_does_not_have_its_callers),
+    test!(a_run_on_a_full_terminal_passes_signals_on),
     test!(an_exec_without_a_terminal_does_not_have_its_callers),
     test!(an_exec_on_a_terminal_ends_with_its_process),
     test!(exec_on_a_terminal),
@@ -336,6 +337,21 @@ fn a_run_without_a_terminal_does_not_have_its_callers(t: &T) {
         }
         running.wait().code(4);
     }
+}
+
+/// Signals go on to a process whose output nobody takes for now.
+fn a_run_on_a_full_terminal_passes_signals_on(t: &T) {
+    let script = "trap 'echo told > /tmp/told; exit 3' TERM; yes & while :; do wait; done";
+    let bundle = t.bundle().script(script);
+    let told = bundle.file("/tmp/told");
+    let (running, mut terminal) = on_terminal(t, t.container(&bundle).make(&["run"]));
+    terminal.await_output("y");
+    // Nobody reads any more, until the terminal and the pipe are full.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    running.kill(Signal::SIGTERM);
+    assert!(procs::wait_until(t.seconds(10), || told.exists()), "the signal does not arrive");
+    terminal.until_end();
+    running.wait().code(3);
 }
 
 fn an_exec_without_a_terminal_does_not_have_its_callers(t: &T) {
