@@ -233,7 +233,7 @@ impl Init {
     /// The rootfs handle: from `PrepareRoot`, or of the container that was joined.
     fn root(&mut self) -> Outcome<&Root> {
         if self.root.is_none() {
-            self.root = Some(rootfs::current_root()?);
+            self.root = Some(rootfs::current_root(Root::new)?);
         }
         self.root.as_ref().ok_or(Failure { attempt: Attempt::OpenRoot, errno: Errno::ENOENT, detail: 0 })
     }

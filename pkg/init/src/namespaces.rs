@@ -1,10 +1,10 @@
 //! Joining and creating namespaces, and the names that live in them.
 
-use crate::{At, Failure, Init, Outcome, give_up};
+use crate::{At, Failure, Init, Outcome, give_up, rootfs};
 use alloc::format;
 use cofferdam_step::{Attempt, Namespace, Namespaces, ReportKind, Slot, TimeOffset};
 use cofferdam_sys::proc::Proc;
-use cofferdam_sys::{Cwd, Errno, cred, fs, process};
+use cofferdam_sys::{Cwd, Errno, cred, fs, process, root::Root};
 
 /// Makes this process one that nobody in the container may trace, read or take descriptors from until its last execve
 /// (CVE-2016-9962). The execve of the container's program undoes it.
@@ -73,7 +73,10 @@ impl Init {
             become_root()?;
         }
         // What was opened on the host's side of the mount namespace is of no more use.
-        self.root = None;
+        self.root = match &proc {
+            Some(proc) => Some(rootfs::current_root(|dir| Root::knowing(dir, proc))?),
+            None => None,
+        };
         self.proc = proc;
         Ok(())
     }
@@ -99,7 +102,7 @@ impl Init {
     /// The clone goes on with the list, as a sibling; this process tells its pid and ends.
     pub(crate) fn clone_into(&mut self, namespaces: Namespaces) -> Outcome {
         // The procfs handle shows the pid namespace that is left behind, to whoever traces the clone from its first instruction on.
-        self.proc = None;
+        (self.root, self.proc) = (None, None);
         match process::fork(namespaces.0, true).at(Attempt::Clone3)? {
             process::Forked::Child => {
                 self.clones = false;

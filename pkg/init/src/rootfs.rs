@@ -24,8 +24,8 @@ fn propagate(path: &[u8], how: Propagation) -> Outcome {
 }
 
 /// The root of the mount namespace that this process is in.
-pub(crate) fn current_root() -> Outcome<Root> {
-    fs::openat(&Cwd, b"/", fs::O_PATH | fs::O_DIRECTORY, 0).map(Root::new).at(Attempt::OpenRoot)
+pub(crate) fn current_root(handle: impl FnOnce(Fd) -> Root) -> Outcome<Root> {
+    fs::openat(&Cwd, b"/", fs::O_PATH | fs::O_DIRECTORY, 0).map(handle).at(Attempt::OpenRoot)
 }
 
 impl Init {

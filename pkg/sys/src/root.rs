@@ -14,12 +14,22 @@ const MOST_LINKS: usize = 40;
 const TRIES: usize = 128;
 
 /// A directory that is the root of every path given to it.
-pub struct Root(Fd);
+pub struct Root {
+    dir: Fd,
+    /// A procfs that knows this process.
+    proc: Option<Borrowed>,
+}
 
 impl Root {
     /// Takes the rootfs's descriptor.
     pub const fn new(dir: Fd) -> Root {
-        Root(dir)
+        Root { dir, proc: None }
+    }
+
+    /// The same where /proc may be another pid namespace's, in which this process is not: what must be opened again goes by way of
+    /// `proc`, which has to stay open as long as this is used.
+    pub fn knowing(dir: Fd, proc: &crate::proc::Proc) -> Root {
+        Root { dir, proc: Some(Borrowed(proc.number())) }
     }
 
     /// What `path` is, links followed inside the root: an `O_PATH` descriptor.
@@ -32,7 +42,7 @@ impl Root {
         use fs::resolve::{IN_ROOT, NO_MAGICLINKS};
         let path = if path.is_empty() { b"/" } else { path };
         for _ in 0..TRIES {
-            match fs::openat2(&self.0, path, flags, 0, IN_ROOT | NO_MAGICLINKS) {
+            match fs::openat2(&self.dir, path, flags, 0, IN_ROOT | NO_MAGICLINKS) {
                 Err(Errno::EAGAIN) => {}
                 // Linux < 5.6, or a filter around us that does not know openat2.
                 Err(Errno::ENOSYS | Errno::EPERM) => return self.walk(path, flags),
@@ -45,7 +55,7 @@ impl Root {
     /// Opens `path` if all of the way there, links followed inside the root, lies on the root's own mount; else any error.
     pub fn open_on_own_mount(&self, path: &[u8], flags: i32) -> Result<Fd> {
         use fs::resolve::{IN_ROOT, NO_MAGICLINKS, NO_XDEV};
-        fs::openat2(&self.0, path, flags, 0, IN_ROOT | NO_MAGICLINKS | NO_XDEV)
+        fs::openat2(&self.dir, path, flags, 0, IN_ROOT | NO_MAGICLINKS | NO_XDEV)
     }
 
     /// The same without openat2: one component at a time, links read and expanded here, `..` by a stack of descriptors, so that
@@ -63,7 +73,7 @@ impl Root {
                 stack.pop();
                 continue;
             }
-            let at = Borrowed(stack.last().unwrap_or(&self.0).raw());
+            let at = Borrowed(stack.last().unwrap_or(&self.dir).raw());
             let next = fs::openat(&at, &part, fs::O_PATH | fs::O_NOFOLLOW, 0)?;
             if fs::stat(&next, b"")?.is_symlink() && !(todo.is_empty() && flags & fs::O_NOFOLLOW != 0) {
                 expand(&next, &mut links, &mut stack, &mut todo)?;
@@ -73,7 +83,7 @@ impl Root {
         }
         let found = match last.or_else(|| stack.pop()) {
             Some(found) => found,
-            None => self.0.duplicate()?,
+            None => self.dir.duplicate()?,
         };
         if flags & fs::O_PATH != 0 {
             if flags & fs::O_DIRECTORY != 0 && !fs::stat(&found, b"")?.is_dir() {
@@ -81,7 +91,10 @@ impl Root {
             }
             return Ok(found);
         }
-        reopen(&found, flags)
+        match &self.proc {
+            Some(proc) => reopen_by(proc, &found, flags),
+            None => reopen(&found, flags),
+        }
     }
 
     /// The directory `path`, made with its parents where it is not there.
@@ -132,7 +145,7 @@ impl Root {
                 stack.pop();
                 continue;
             }
-            let at = Borrowed(stack.last().unwrap_or(&self.0).raw());
+            let at = Borrowed(stack.last().unwrap_or(&self.dir).raw());
             let next = match fs::openat(&at, &part, fs::O_PATH | fs::O_NOFOLLOW, 0) {
                 Err(Errno::ENOENT) => {
                     todo.push(part);
@@ -149,7 +162,7 @@ impl Root {
         todo.reverse();
         let deepest = match stack.pop() {
             Some(deepest) => deepest,
-            None => self.0.duplicate()?,
+            None => self.dir.duplicate()?,
         };
         Ok((deepest, todo))
     }
@@ -213,7 +226,7 @@ impl Root {
 
 impl AsFd for Root {
     fn number(&self) -> crate::Raw {
-        self.0.raw()
+        self.dir.raw()
     }
 }
 
@@ -251,11 +264,14 @@ fn make_dir(at: &Fd, name: &[u8], mode: u32) -> Result<Fd> {
 
 /// Opens what an `O_PATH` descriptor is, by way of a procfs that is checked to be one.
 pub fn reopen(file: &impl AsFd, flags: i32) -> Result<Fd> {
-    let proc = crate::proc::Proc::open()?;
+    reopen_by(&crate::proc::Proc::open()?, file, flags)
+}
+
+fn reopen_by(proc: &impl AsFd, file: &impl AsFd, flags: i32) -> Result<Fd> {
     let mut text = [0u8; 32];
     // `fd/N` is a magic link, which the handle refuses for everybody else: here it is the very thing that is wanted.
     let path = decimal_path(b"self/fd/", file.number(), &mut text);
-    fs::openat(&proc, path, flags & !fs::O_NOFOLLOW, 0)
+    fs::openat(proc, path, flags & !fs::O_NOFOLLOW, 0)
 }
 
 /// `prefix` followed by a number in decimal.
