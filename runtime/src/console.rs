@@ -9,7 +9,7 @@
 
 use crate::container::Process;
 use crate::error::Error;
-use crate::pipes::Pipes;
+use crate::pipes::{self, Pipes};
 use cofferdam_spec::ConsoleSize;
 use cofferdam_sys::{Errno, Fd, children, fs, net, process};
 use nix::errno::Errno as NixErrno;
@@ -104,6 +104,8 @@ impl Foreground {
 struct Terminal {
     master: Fd,
     own: Option<Own>,
+    /// stdout, where its output goes; non-blocking for us alone if it is a terminal, which says that it is ready with room for one byte.
+    out: OwnedFd,
 }
 
 /// This process's own terminal, and what it was like before.
@@ -144,7 +146,14 @@ impl Terminal {
         let nonblocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK);
         nix::fcntl::fcntl(&master, nonblocking)
             .map_err(|errno| Error::call("make the terminal nonblocking", errno))?;
-        let terminal = Terminal { master, own: Own::find() };
+        let stdout = std::io::stdout();
+        let out = match tcgetattr(&stdout) {
+            Ok(_) => pipes::again(1)?,
+            Err(_) => {
+                stdout.as_fd().try_clone_to_owned().map_err(|error| Error::below("duplicate stdio", error))?
+            }
+        };
+        let terminal = Terminal { master, own: Own::find(), out };
         if let Some(own) = &terminal.own {
             own.make_raw()?;
             terminal.resize();
@@ -228,7 +237,7 @@ impl Attendance<'_> {
     fn poll(&self) -> Result<Ready, Error> {
         const IN: PollFlags = PollFlags::POLLIN;
         const OUT: PollFlags = PollFlags::POLLOUT;
-        let (stdin, stdout) = (std::io::stdin(), std::io::stdout());
+        let stdin = std::io::stdin();
         let mut fds = vec![PollFd::new(self.child.pidfd.as_fd(), IN), PollFd::new(self.signals.as_fd(), IN)];
         let (mut master_at, mut stdin_at, mut stdout_at) = (None, None, None);
         if let Some(terminal) = &self.terminal {
@@ -247,7 +256,7 @@ impl Attendance<'_> {
                 stdin_at = ask(stdin.as_fd(), IN);
             }
             if !self.output.is_empty() {
-                stdout_at = ask(stdout.as_fd(), OUT);
+                stdout_at = ask(terminal.out.as_fd(), OUT);
             }
         }
         let first = fds.len();
@@ -326,7 +335,8 @@ impl Attendance<'_> {
 
     /// Passes some of the output on.
     fn write_out(&mut self) {
-        match fs::write(&cofferdam_sys::Borrowed(1), &self.output) {
+        let Some(terminal) = &self.terminal else { return };
+        match fs::write(&cofferdam_sys::Borrowed(terminal.out.as_raw_fd()), &self.output) {
             Ok(written) => drop(self.output.drain(..written)),
             Err(Errno::EAGAIN) => {}
             // Nobody takes it any more; the container need not know.
@@ -376,9 +386,8 @@ impl Attendance<'_> {
     }
 
     fn write_all_out(&mut self) {
-        while !self.output.is_empty() {
-            let stdout = std::io::stdout();
-            let _ = poll(&mut [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
+        while let (Some(terminal), false) = (&self.terminal, self.output.is_empty()) {
+            let _ = poll(&mut [PollFd::new(terminal.out.as_fd(), PollFlags::POLLOUT)], PollTimeout::NONE);
             self.write_out();
         }
     }

@@ -119,8 +119,8 @@ impl Pipes {
     }
 }
 
-/// A terminal of ours, non-blocking where we may open it: who has changed the user may not, and waits for it.
-fn again(number: i32) -> Result<OwnedFd, Error> {
+/// A terminal of ours, opened once more: non-blocking where we may open it: who has changed the user may not, and waits for it.
+pub(crate) fn again(number: i32) -> Result<OwnedFd, Error> {
     let mut options = std::fs::OpenOptions::new();
     options.write(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
     match options.open(format!("/proc/self/fd/{number}")) {

@@ -342,16 +342,19 @@ fn a_run_without_a_terminal_does_not_have_its_callers(t: &T) {
 /// Signals go on to a process whose output nobody takes for now.
 fn a_run_on_a_full_terminal_passes_signals_on(t: &T) {
     let script = "trap 'echo told > /tmp/told; exit 3' TERM; yes & while :; do wait; done";
-    let bundle = t.bundle().script(script);
-    let told = bundle.file("/tmp/told");
-    let (running, mut terminal) = on_terminal(t, t.container(&bundle).make(&["run"]));
-    terminal.await_output("y");
-    // Nobody reads any more, until the terminal and the pipe are full.
-    std::thread::sleep(std::time::Duration::from_millis(500));
-    running.kill(Signal::SIGTERM);
-    assert!(procs::wait_until(t.seconds(10), || told.exists()), "the signal does not arrive");
-    terminal.until_end();
-    running.wait().code(3);
+    for has_terminal in [false, true] {
+        let bundle = t.bundle().with(json!({"process": {"terminal": has_terminal}})).script(script);
+        let told = bundle.file("/tmp/told");
+        let (running, mut terminal) = on_terminal(t, t.container(&bundle).make(&["run"]));
+        terminal.await_output("y");
+        // Nobody reads any more, until the terminal and the pipe are full.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        running.kill(Signal::SIGTERM);
+        let arrives = procs::wait_until(t.seconds(10), || told.exists());
+        assert!(arrives, "the signal does not arrive, with a terminal of its own: {has_terminal}");
+        terminal.until_end();
+        running.wait().code(3);
+    }
 }
 
 fn an_exec_without_a_terminal_does_not_have_its_callers(t: &T) {
