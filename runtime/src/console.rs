@@ -146,13 +146,7 @@ impl Terminal {
         let nonblocking = nix::fcntl::FcntlArg::F_SETFL(OFlag::O_RDWR | OFlag::O_NONBLOCK);
         nix::fcntl::fcntl(&master, nonblocking)
             .map_err(|errno| Error::call("make the terminal nonblocking", errno))?;
-        let stdout = std::io::stdout();
-        let out = match tcgetattr(&stdout) {
-            Ok(_) => pipes::again(1)?,
-            Err(_) => {
-                stdout.as_fd().try_clone_to_owned().map_err(|error| Error::below("duplicate stdio", error))?
-            }
-        };
+        let out = pipes::again(std::io::stdout().as_fd())?;
         let terminal = Terminal { master, own: Own::find(), out };
         if let Some(own) = &terminal.own {
             own.make_raw()?;

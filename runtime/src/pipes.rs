@@ -52,21 +52,21 @@ impl Pipes {
         }
         let mut pipes = Pipes::default();
         let mut theirs = |number: usize| match terminals[number] {
-            true => pipes.add(number as i32),
-            false => own[number].try_clone_to_owned().map_err(|error| Error::below("duplicate stdio", error)),
+            true => pipes.add(own[number]),
+            false => duplicate(own[number]),
         };
         let theirs = [theirs(0)?, theirs(1)?, theirs(2)?];
         Ok(Some((pipes, theirs)))
     }
 
-    fn add(&mut self, number: i32) -> Result<OwnedFd, Error> {
+    fn add(&mut self, stream: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
         let (from, to) = fs::pipe().map_err(|errno| Error::call("make a pipe", errno))?;
-        let (ours, theirs) = if number == 0 { (to, from) } else { (from, to) };
+        let (ours, theirs) = if stream.as_raw_fd() == 0 { (to, from) } else { (from, to) };
         fcntl(AsFd::as_fd(&ours), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|errno| Error::call("make a pipe non-blocking", errno))?;
-        match number {
+        match stream.as_raw_fd() {
             0 => self.input = Some(Input { pipe: ours, waiting: Vec::new() }),
-            _ => self.outputs.push(Output { pipe: ours, to: again(number)?, waiting: Vec::new() }),
+            _ => self.outputs.push(Output { pipe: ours, to: again(stream)?, waiting: Vec::new() }),
         }
         Ok(theirs.into())
     }
@@ -119,16 +119,20 @@ impl Pipes {
     }
 }
 
-/// A terminal of ours, opened once more: non-blocking where we may open it: who has changed the user may not, and waits for it.
-pub(crate) fn again(number: i32) -> Result<OwnedFd, Error> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
-    match options.open(format!("/proc/self/fd/{number}")) {
-        Ok(file) => Ok(file.into()),
-        Err(_) if number == 1 => std::io::stdout().as_fd().try_clone_to_owned(),
-        Err(_) => std::io::stderr().as_fd().try_clone_to_owned(),
+/// One of our streams. A terminal is opened once more, non-blocking, where we may: who has changed the user may not, and waits for it.
+pub(crate) fn again(stream: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    if tcgetattr(stream).is_ok() {
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits());
+        if let Ok(file) = options.open(format!("/proc/self/fd/{}", stream.as_raw_fd())) {
+            return Ok(file.into());
+        }
     }
-    .map_err(|error| Error::below("duplicate stdio", error))
+    duplicate(stream)
+}
+
+fn duplicate(stream: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    stream.try_clone_to_owned().map_err(|error| Error::below("duplicate stdio", error))
 }
 
 impl Output {

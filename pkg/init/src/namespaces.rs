@@ -4,7 +4,7 @@ use crate::{At, Failure, Init, Outcome, give_up, rootfs};
 use alloc::format;
 use cofferdam_step::{Attempt, Namespace, Namespaces, ReportKind, Slot, TimeOffset};
 use cofferdam_sys::proc::Proc;
-use cofferdam_sys::{Cwd, Errno, cred, fs, process, root::Root};
+use cofferdam_sys::{Errno, cred, fs, process, root::Root};
 
 /// Makes this process one that nobody in the container may trace, read or take descriptors from until its last execve
 /// (CVE-2016-9962). The execve of the container's program undoes it.
@@ -65,9 +65,10 @@ impl Init {
         // /proc would be all there is to open later, and that one does not know us: the host's is kept.
         // Test: live, with fsopen failing (hack/test fallbacks)
         let proc = match namespaces.contains(Namespace::Pid) {
-            true => fs::openat(&Cwd, b"/proc", fs::O_PATH | fs::O_DIRECTORY, 0).and_then(Proc::adopt).ok(),
-            false => Proc::open().ok(),
-        };
+            true => Proc::in_place(),
+            false => Proc::open(),
+        }
+        .ok();
         process::setns(&pidfd, namespaces.0).at(Attempt::Setns)?;
         if namespaces.contains(Namespace::User) {
             become_root()?;

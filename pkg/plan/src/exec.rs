@@ -2,7 +2,7 @@
 
 use crate::draft::Draft;
 use crate::idmap::Ids;
-use crate::order::console;
+use crate::order::{behind_the_clone, console};
 use crate::paths::absolute;
 use crate::{Filter, Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
 use crate::{limits, namespaces, process};
@@ -174,7 +174,6 @@ fn lets_come_in(filter: &Filter, process: &Process) -> bool {
     const CLONE_PARENT: u64 = 0x8000;
     const PR_SET_DUMPABLE: u64 = 4;
     const TIOCSCTTY: u64 = 0x540e;
-    const NPROC: u64 = 6;
     // SECCOMP_RET_ERRNO with EPERM and ENOSYS: without clone3 there is clone.
     const NO_CLONE3: [u32; 2] = [0x0005_0001, 0x0005_0026];
     let Some(arch) = cofferdam_seccomp::native_arch().filter(|_| filter.flags & LISTENER == 0) else {
@@ -191,7 +190,7 @@ fn lets_come_in(filter: &Filter, process: &Process) -> bool {
         && preview.allows("prctl", first(PR_SET_DUMPABLE))
         && always.iter().all(|name| preview.allows(name, any))
         && (!process.terminal || preview.allows("ioctl", second(TIOCSCTTY)))
-        && (process.rlimits.is_empty() || preview.allows("prlimit64", second(NPROC)))
+        && (process.rlimits.is_empty() || preview.allows("prlimit64", second(limits::NPROC.into())))
 }
 
 /// Into the container, always by the staged road where its pid namespace is not ours: until its execve a process that was born
@@ -304,11 +303,7 @@ fn come_in(draft: &mut Draft, process: &Process, container: &ExecTarget, born: B
     draft.step(Step::Clone { namespaces: Namespaces::default() });
     draft.need_cgroup();
     last_affinity(draft, process)?;
-    limits::from_the_clone(draft, process);
-    draft.step(Step::NewSession);
-    if process.terminal {
-        draft.step(Step::TakeTerminal);
-    }
+    behind_the_clone(draft, process);
     Ok(())
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn from_the_clone(draft: &mut Draft, process: &Process) {
 }
 
 /// RLIMIT_NPROC
-const NPROC: u32 = 6;
+pub(crate) const NPROC: u32 = 6;
 
 fn of_processes(process: &Process) -> impl Iterator<Item = Rlimit> {
     rlimits(process).into_iter().filter(|limit| limit.resource == NPROC)

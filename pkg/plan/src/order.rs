@@ -244,6 +244,11 @@ fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process) {
     namespaces::clone(draft, Namespaces::default());
     draft.host(HostStep::Release(Barrier::Followed));
     draft.step(Step::Await(Barrier::Followed));
+    behind_the_clone(draft, process);
+}
+
+/// What only the process itself can do, where it is cloned last.
+pub(crate) fn behind_the_clone(draft: &mut Draft, process: &Process) {
     limits::from_the_clone(draft, process);
     draft.step(Step::NewSession);
     if process.terminal {

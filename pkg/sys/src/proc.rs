@@ -18,8 +18,12 @@ impl Proc {
     /// Mounts a private procfs of the current pid namespace, or, where that is refused (a user namespace that may not see
     /// all of /proc: `mount_too_revealing`), takes the one at `/proc` after a check.
     pub fn open() -> Result<Proc> {
-        Self::private()
-            .or_else(|_| Self::adopt(fs::openat(&crate::Cwd, b"/proc", fs::O_PATH | fs::O_DIRECTORY, 0)?))
+        Self::private().or_else(|_| Self::in_place())
+    }
+
+    /// Takes the one at `/proc` after a check, of whatever pid namespace it is.
+    pub fn in_place() -> Result<Proc> {
+        Self::adopt(fs::openat(&crate::Cwd, b"/proc", fs::O_PATH | fs::O_DIRECTORY, 0)?)
     }
 
     /// Mounts a private procfs.
