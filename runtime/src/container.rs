@@ -353,18 +353,21 @@ impl Container {
     /// [`Error::WrongState`] when it has ended (not with `all`).
     pub fn kill(&self, signal: i32, all: bool) -> Result<(), Error> {
         let shares_pids = !self.saved.kept().target.namespaces.contains(Namespace::Pid);
-        if signal == libc::SIGKILL && (all || shares_pids) && self.cgroup().exists() {
+        // Asked first: what is killed below may be gone before it is asked again.
+        let pidfd = self.pidfd()?;
+        let killed = signal == libc::SIGKILL && (all || shares_pids) && self.cgroup().exists();
+        if killed {
             self.cgroup().kill_all(signal).map_err(|error| Error::below("kill all processes", error))?;
-            if all || self.pidfd()?.is_none() {
+            if all {
                 return Ok(());
             }
         }
-        let Some(pidfd) = self.pidfd()? else {
-            return if all { Ok(()) } else { Err(self.wrong_state(Verb::Kill, Status::Stopped)) };
+        let Some(pidfd) = pidfd else {
+            return if all || killed { Ok(()) } else { Err(self.wrong_state(Verb::Kill, Status::Stopped)) };
         };
         match process::pidfd_send_signal(&pidfd, signal) {
             Ok(()) => {}
-            Err(Errno::ESRCH) if all => return Ok(()),
+            Err(Errno::ESRCH) if all || killed => return Ok(()),
             Err(Errno::ESRCH) => return Err(self.wrong_state(Verb::Kill, Status::Stopped)),
             Err(errno) => return Err(Error::call(format!("send signal {signal} to the container"), errno)),
         }
