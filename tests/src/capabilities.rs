@@ -17,6 +17,7 @@ pub const TESTS: &[Test] = &[
     test!(a_missing_capability_is_missing),
     test!(without_a_bounding_set_there_is_none),
     test!(a_bounding_set_holds_back_setuid_root),
+    test!(what_waits_for_its_start_has_no_more_than_its_filter_takes),
 ];
 
 const KILL: u64 = 1 << 5;
@@ -171,4 +172,28 @@ fn a_bounding_set_holds_back_setuid_root(t: &T) {
     // busybox gives its set-user-ID up at once, but the bounding set is what it could have had.
     assert_eq!(u64::from_str_radix(&field("CapBnd"), 16).unwrap(), KILL);
     assert!(u64::from_str_radix(&field("CapPrm"), 16).unwrap() & !KILL == 0, "{}", field("CapPrm"));
+}
+
+/// Whoever is brought into the container meanwhile may be allowed to trace it.
+fn what_waits_for_its_start_has_no_more_than_its_filter_takes(t: &T) {
+    const ADMIN: u64 = 1 << 21;
+    let mut bundle = t.bundle();
+    bundle.capabilities(&["CAP_KILL"]);
+    let profile = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["kcmp"], "action": "SCMP_ACT_ERRNO"}]});
+    for (no_new_privileges, most) in [(true, KILL), (false, KILL | ADMIN)] {
+        bundle.set(json!({
+            "process": {"args": ["sleep", "1000"], "noNewPrivileges": no_new_privileges}, "linux": {"seccomp": profile}
+        }));
+        let container = t.container(&bundle);
+        container.create().ok();
+        let held = |name| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
+            u64::from_str_radix(&crate::harness::procs::field_of(&status, name).unwrap(), 16).unwrap()
+        };
+        assert_eq!(held("CapPrm") & !most, 0, "{no_new_privileges}");
+        container.start().ok();
+        crate::harness::procs::wait_until(t.seconds(5), || held("CapPrm") == KILL);
+        assert_eq!([held("CapPrm"), held("CapEff"), held("CapBnd")], [KILL; 3]);
+        container.force_delete();
+    }
 }

@@ -94,6 +94,9 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let early = !options.run && filter.first().is_some_and(seccomp::belongs_to_create);
     if early {
         draft.init.append(&mut filter);
+    } else if !options.run && !wanted.clones_last && !process.no_new_privileges && !filter.is_empty() {
+        // Until its start whoever is brought into the container may trace it, and must not find all rights there.
+        draft.init.extend(process::set_capabilities_but_for_the_filter(process));
     }
     commit(&mut draft, options);
     draft.init.append(&mut filter);
