@@ -15,6 +15,7 @@ pub const TESTS: &[Test] = &[
     test!(a_relative_source_is_the_bundles),
     test!(bind_takes_one_mount_and_rbind_the_tree),
     test!(a_source_that_is_not_there_is_an_error),
+    test!(private_sources_are_what_they_are_from_inside),
     test!(a_destination_of_another_kind_is_an_error),
     test!(a_destination_is_made),
     test!(a_relative_destination_is_below_the_root),
@@ -158,6 +159,47 @@ fn bind_takes_one_mount_and_rbind_the_tree(t: &T) {
 fn a_source_that_is_not_there_is_an_error(t: &T) {
     let mut bundle = t.bundle();
     bundle.mount(bind(&t.path("nowhere"), "/v", &["bind"]));
+    let message = t.refused(&bundle);
+    assert!(message.contains("nowhere") && message.contains("no such file or directory"), "{message}");
+}
+
+/// They may be opened before init gets there. What lies in the rootfs, or holds it, is another thing by then.
+fn private_sources_are_what_they_are_from_inside(t: &T) {
+    let private = &["rbind", "rprivate"];
+    let (first, tree) = (volume(t), tree(t));
+    let mut bundle = t.bundle();
+    std::fs::create_dir_all(bundle.file("/first")).unwrap();
+    let link = |name: &str, target: &PathBuf| {
+        let link = t.path(name);
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        link
+    };
+    let by_self = PathBuf::from(format!("/proc/self/root{}", first.display()));
+    for (source, destination, options) in [
+        (first.clone(), "/first", private as &[&str]),
+        (link("to-tree", &tree), "/tree", private),
+        (tree.clone(), "/top", &["bind", "private"]),
+        (link("to-first", &bundle.file("/first")), "/again", private),
+        (bundle.file("/tree"), "/inside", private),
+        (by_self, "/self", private),
+        (bundle.dir.clone(), "/outer", private),
+        (first.join("file"), "/last", &["bind", "ro", "rprivate"]),
+    ] {
+        bundle.mount(bind(&source, destination, options));
+    }
+    let text = t.sh(
+        &bundle,
+        "cat /first/file /again/file /self/file /last; ls /tree/below /inside/below; ls /top/below | wc -l
+        ls /outer/*/first /outer/*/tree/below",
+    );
+    let root = bundle.file("/").file_name().unwrap().to_string_lossy().into_owned();
+    let below = "/inside/below:\ninner\n\n/tree/below:\ninner\n";
+    let outer = format!("/outer/{root}/first:\nfile\n\n/outer/{root}/tree/below:\ninner\n");
+    assert_eq!(text, format!("texttexttexttext{below}0\n{outer}"));
+    for line in mounts(t, &bundle) {
+        assert!(line.propagation.is_empty() || !line.target.starts_with("/t"), "{line:?}");
+    }
+    bundle.mount(bind(&t.path("nowhere"), "/v", private));
     let message = t.refused(&bundle);
     assert!(message.contains("nowhere") && message.contains("no such file or directory"), "{message}");
 }

@@ -156,6 +156,14 @@ impl Init {
         })
     }
 
+    /// Waits for the sources that the host side has opened.
+    pub(crate) fn wait_for_sources(&mut self) -> Outcome {
+        let mut sources = Vec::new();
+        self.conversation.wait_for_descriptors(Barrier::SourcesOpened, |tree| sources.push(tree))?;
+        self.sources = sources.into_iter();
+        Ok(())
+    }
+
     /// Waits for one more, which is taken from what has been mounted meanwhile.
     pub(crate) fn wait_for_tree(&mut self, slot: Slot) -> Outcome {
         let missing = Failure { attempt: Attempt::Decode, errno: Errno::EBADF, detail: i64::from(slot.0) };

@@ -65,6 +65,8 @@ pub(crate) struct Init {
     mask: Option<Fd>,
     /// The container's /dev/null, proved to be it.
     null: Option<Fd>,
+    /// Sources of the next bind mounts, opened by the host side.
+    sources: alloc::vec::IntoIter<Fd>,
     /// Directories in which something was made: the next thing is likely to be made there too.
     parents: parents::Parents,
     /// The host's propagation was kept, so detaching the old root must not reach the host.
@@ -109,6 +111,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         plain_root: false,
         mask: None,
         null: None,
+        sources: Vec::new().into_iter(),
         parents: parents::Parents::default(),
         shared_with_host: false,
         umask: sys_process::umask(0),
@@ -160,6 +163,7 @@ impl Init {
             Step::Tell(barrier) => self.conversation.tell(*barrier),
             Step::Await(Barrier::CgroupJoined) => self.conversation.wait_for_cgroup(),
             Step::Await(Barrier::TreesOpened) => self.wait_for_trees(program),
+            Step::Await(Barrier::SourcesOpened) => self.wait_for_sources(),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),
             Step::AwaitTree { slot } => self.wait_for_tree(*slot),
             Step::AwaitStart { listener } => self.await_start(*listener, program),

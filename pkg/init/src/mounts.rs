@@ -52,9 +52,13 @@ impl Init {
                 let options = with_mode_of(options, covered.as_ref())?;
                 self.mount_new(mount, fstype, source, &options, u64::from(*flags))
             }
-            Source::Bind { path, recursive } => {
+            Source::Bind { path, recursive, ahead } => {
+                if *ahead && let Some(tree) = self.sources.next() {
+                    // With its propagation; nothing that it is attached to changes that.
+                    return self.attach_tree(mount, &tree, &[]);
+                }
                 match mount::open_tree_clone(&Cwd, path.as_bytes(), *recursive) {
-                    Ok(tree) => self.attach_tree(mount, &tree),
+                    Ok(tree) => self.attach_tree(mount, &tree, &mount.propagation),
                     // A filter around us without the mount interface of Linux 5.2 (a path that may not be read says EACCES).
                     Err(Errno::ENOSYS | Errno::EPERM) => self.bind_by_path(mount, path, *recursive),
                     Err(errno) => Err(Failure { attempt: Attempt::OpenTree, errno, detail: 0 }),
@@ -62,7 +66,7 @@ impl Init {
             }
             Source::Link { path, recursive } => {
                 match mount::open_tree_clone_of_link(&Cwd, path.as_bytes(), *recursive) {
-                    Ok(tree) => self.attach_tree(mount, &tree),
+                    Ok(tree) => self.attach_tree(mount, &tree, &mount.propagation),
                     Err(Errno::ENOSYS | Errno::EPERM) => {
                         let link = fs::openat(&Cwd, path.as_bytes(), fs::O_PATH | fs::O_NOFOLLOW, 0);
                         self.bind_what_is_there(mount, &link.at(Attempt::Open)?, path, *recursive)
@@ -72,7 +76,7 @@ impl Init {
             }
             Source::Tree { slot, path, recursive } => {
                 let tree = self.slot(*slot)?;
-                match self.attach_tree(mount, &tree) {
+                match self.attach_tree(mount, &tree, &mount.propagation) {
                     Err(_) if is_no_tree(&tree) => self.bind_what_is_there(mount, &tree, path, *recursive),
                     other => other,
                 }
@@ -238,7 +242,7 @@ impl Init {
             self.copy_up(&tree, covered)?;
         }
         place.take(&tree)?;
-        self.propagate(mount, &tree)?;
+        self.propagate(&mount.propagation, &tree)?;
         let own = options.is_empty() && mount.pid_namespace.is_none();
         if fstype == "proc" && self.proc.is_none() && mount.destination == "/proc" && own {
             // Everything above this descriptor is procfs itself: lookups cross no mount.
@@ -247,8 +251,8 @@ impl Init {
         Ok(())
     }
 
-    /// Gives a detached tree its attributes and attaches it.
-    fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
+    /// Gives a detached tree its attributes, attaches it, and sets its propagation then.
+    fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd, propagation: &[Propagation]) -> Outcome {
         // What the tree is matters where its place must be made; that both are of a kind is looked at by the kernel.
         let place = match self.at_hand(mount, 0) {
             Some(found) => Place::Held(found),
@@ -267,7 +271,7 @@ impl Init {
         ) {
             undressed?;
             place.take(tree)?;
-            return self.propagate(mount, tree);
+            return self.propagate(propagation, tree);
         }
         // Linux < 5.12 has no mount_setattr: a remount of the attached mount does the same. Recursive attributes
         // and idmaps have no older form.
@@ -276,7 +280,7 @@ impl Init {
         }
         place.take(tree)?;
         self.remount_attributes(tree, mount.attributes)?;
-        self.propagate(mount, tree)
+        self.propagate(propagation, tree)
     }
 
     /// `copy-symlink`: a link with the text of the source in place of the mount.
@@ -303,8 +307,8 @@ impl Init {
     }
 
     /// Propagation goes last: a mount that is attached below a shared one becomes shared by that alone.
-    fn propagate(&mut self, mount: &Mount, tree: &impl AsFd) -> Outcome {
-        for how in &mount.propagation {
+    fn propagate(&mut self, changes: &[Propagation], tree: &impl AsFd) -> Outcome {
+        for how in changes {
             self.propagate_one(tree, *how)?;
         }
         Ok(())
@@ -339,7 +343,7 @@ impl Init {
         if mount.copy_up {
             self.copy_up(&mounted, &target)?;
         }
-        self.propagate(mount, &mounted)
+        self.propagate(&mount.propagation, &mounted)
     }
 
     /// The same as [`Init::bind_by_path`] where the source has been opened, and may be a link that is meant itself.
@@ -367,7 +371,7 @@ impl Init {
         let flags = fs::O_PATH | fs::O_NOFOLLOW;
         let mounted = self.root()?.open(mount.destination.as_bytes(), flags).at(Attempt::Resolve)?;
         self.remount_attributes(&mounted, mount.attributes)?;
-        self.propagate(mount, &mounted)
+        self.propagate(&mount.propagation, &mounted)
     }
 
     /// mount(2) of a bind, for a filter around us that refuses open_tree.
@@ -382,7 +386,7 @@ impl Init {
         self.mount_on(path.as_bytes(), &target, b"", flags, b"").at(Attempt::Mount)?;
         let mounted = self.root()?.open(mount.destination.as_bytes(), fs::O_PATH).at(Attempt::Resolve)?;
         self.remount_attributes(&mounted, mount.attributes)?;
-        self.propagate(mount, &mounted)
+        self.propagate(&mount.propagation, &mounted)
     }
 
     /// By a descriptor of what the path leads to below the rootfs handle; EINVAL when that is no mount's root.
@@ -406,7 +410,7 @@ impl Init {
         } else if !matches!(self.dress(mount, &target, mount.attributes), Ok(())) {
             self.remount_attributes(&target, mount.attributes)?;
         }
-        self.propagate(mount, &target)
+        self.propagate(&mount.propagation, &target)
     }
 
     /// Attributes of an attached mount by mount(2): all flags must be repeated, the locked ones too, or EPERM follows.

@@ -11,6 +11,8 @@ pub(crate) struct Draft {
     pub init: Vec<Step>,
     pub conditions: Vec<Condition>,
     pub warnings: Vec<String>,
+    /// Whether some mount so far is shared: what is mounted below it becomes shared, too.
+    pub shared_mounts: bool,
     cgroup_awaited: bool,
 }
 

@@ -189,7 +189,9 @@ pub enum HostStep {
     /// host's read-only, nosuid, nodev, noexec and atime flags are locked (`lock_mnt_tree` in `fs/namespace.c`), and so they are in a
     /// tree that is taken from it: capabilities in the container's user namespace do not take them away.
     OpenTrees,
-    /// The same for one slot, which is taken from a mount that init has made meanwhile.
+    /// Opens the sources of bind mounts that are `ahead`, while init makes its namespaces.
+    OpenSources,
+    /// As [`HostStep::OpenTrees`], for one slot, which is taken from a mount that init has made meanwhile.
     OpenTree {
         /// The slot.
         slot: Slot,

@@ -8,9 +8,11 @@
 //!   name, which runc refuses: it has no mount there that is not locked. Elsewhere, as with runc, a bind mount with any option loses
 //!   those that are not listed. `nosymfollow` is lost everywhere; times of access stay unless one is set.
 
+mod ahead;
 mod cgroup;
 mod options;
 
+pub(crate) use ahead::open_ahead;
 pub(crate) use options::{Parsed, read_only};
 
 use crate::annotations;
@@ -150,6 +152,7 @@ impl Context<'_> {
     fn mount(&self, draft: &mut Draft, entry: &cofferdam_spec::Mount, at: usize) -> Result<(), Refused> {
         let destination = self.destination(entry).into_owned();
         let parsed = Parsed::of(&entry.options);
+        draft.shared_mounts |= parsed.propagation.iter().any(|how| how.flag == MS_SHARED);
         if parsed.remount {
             draft.step(Step::Mount(self.remount(destination, parsed)));
         } else if parsed.bind || entry.fstype == "bind" {
@@ -252,8 +255,11 @@ impl Context<'_> {
             }
             mount.source = Source::Tree { slot, path, recursive };
         } else {
-            mount.source =
-                if itself { Source::Link { path, recursive } } else { Source::Bind { path, recursive } };
+            let ahead = !itself && !mapped && self.opens_ahead(draft, &mount, &path, recursive);
+            mount.source = match itself {
+                true => Source::Link { path, recursive },
+                false => Source::Bind { path, recursive, ahead },
+            };
             mount.idmap = idmap.map(|map| draft.slot(SlotSource::UserNamespace(map)));
             mount.idmap_recursive = idmap_recursive && mount.idmap.is_some();
         }
@@ -329,7 +335,7 @@ impl Context<'_> {
             let slot = draft.slot(self.tree(path, recursive));
             Source::Tree { slot, path: path.to_owned(), recursive }
         } else {
-            Source::Bind { path: path.to_owned(), recursive }
+            Source::Bind { path: path.to_owned(), recursive, ahead: false }
         }
     }
 
@@ -372,7 +378,7 @@ pub(crate) fn is_bind(entry: &cofferdam_spec::Mount) -> bool {
 fn blank(destination: String, create: Create) -> Mount {
     Mount {
         destination,
-        source: Source::Bind { path: String::new(), recursive: false },
+        source: Source::Bind { path: String::new(), recursive: false, ahead: false },
         create,
         attributes: Attributes::default(),
         recursive: Attributes::default(),

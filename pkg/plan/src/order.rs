@@ -164,6 +164,7 @@ fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Re
         devices::make(draft, context);
     }
     context.mount_rest(draft)?;
+    mounts::open_ahead(draft);
     hooks::runtime(draft, spec);
     hooks::create_container(draft, spec, context.options);
     let cwd = clean(&process.cwd);

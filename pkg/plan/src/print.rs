@@ -112,6 +112,8 @@ fn mark(barrier: Option<(Barrier, bool)>) -> &'static str {
         Some((Barrier::Followed, false)) => "F▶ ",
         Some((Barrier::TreeWanted, true)) => "▶G ",
         Some((Barrier::TreeWanted, false)) => "G▶ ",
+        Some((Barrier::SourcesOpened, true)) => "▶H ",
+        Some((Barrier::SourcesOpened, false)) => "H▶ ",
     }
 }
 
@@ -230,6 +232,7 @@ impl Display for HostStep {
             HostStep::Spawn => f.write_str("spawn init"),
             HostStep::FollowClone => f.write_str("follow init to its clone"),
             HostStep::OpenTrees => f.write_str("open the mount sources in init's mount namespace"),
+            HostStep::OpenSources => f.write_str("open the sources of bind mounts"),
             HostStep::OpenTree { slot } => write!(f, "open slot {} in init's mount namespace", slot.0),
             HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),

@@ -234,10 +234,10 @@ fn unknown_words_are_the_filesystem_s() {
 #[test]
 fn a_bind_mount_takes_its_source_from_the_bundle() {
     let mount = only(json!({"destination": "/a", "source": "data/../x", "options": ["rbind"]}), &v2());
-    assert_eq!(mount.source, Source::Bind { path: "/bundle/x".to_owned(), recursive: true });
+    assert_eq!(mount.source, Source::Bind { path: "/bundle/x".to_owned(), recursive: true, ahead: false });
     assert_eq!(mount.create, Create::AsSource);
     let mount = only(json!({"destination": "/a", "type": "bind", "source": "/b"}), &v2());
-    assert_eq!(mount.source, Source::Bind { path: "/b".to_owned(), recursive: false });
+    assert_eq!(mount.source, Source::Bind { path: "/b".to_owned(), recursive: false, ahead: false });
 }
 
 #[test]
@@ -265,7 +265,7 @@ fn links_of_a_bind_mount_are_followed_or_not() {
     assert_eq!(itself.source, source);
     let over = bind(&["bind", "dest-nofollow"]);
     assert_eq!((over.create, over.links), (Create::AsSource, Links::Covered));
-    assert_eq!(over.source, Source::Bind { path: "/b".to_owned(), recursive: false });
+    assert_eq!(over.source, Source::Bind { path: "/b".to_owned(), recursive: false, ahead: false });
     for words in [&["copy-symlink"][..], &["src-nofollow"], &["dest-nofollow"]] {
         assert_eq!(bind(&[&["bind"], words].concat()).attributes, Attributes::default());
     }
@@ -392,6 +392,45 @@ fn without_privileges_the_trees_are_opened_inside() {
     let plan = plan(change, &rootless());
     assert!(matches!(mounts(&plan)[0].source, Source::Bind { .. }));
     assert!(!plan.slots.iter().any(|slot| matches!(slot, SlotSource::Tree { .. })));
+}
+
+#[test]
+fn private_sources_are_opened_ahead() {
+    let entry =
+        |source: &str, options: &[&str]| json!({"destination": "/a", "source": source, "options": options});
+    let ahead = |change: Value, host: &Host| {
+        let plan = plan(change, host);
+        let waits = steps(&plan).iter().filter(|step| step.contains("bind sources opened")).count();
+        let mounts = mounts(&plan);
+        let ahead =
+            mounts.iter().filter(|mount| matches!(mount.source, Source::Bind { ahead: true, .. })).count();
+        assert_eq!(waits, usize::from(ahead > 0));
+        assert_eq!(plan.host.contains(&cofferdam_plan::HostStep::OpenSources), ahead > 0);
+        ahead
+    };
+    let one = |source: &str, options: &[&str]| ahead(json!({"mounts": [entry(source, options)]}), &v2());
+    for (options, count) in [
+        (&["rbind", "rprivate"] as &[&str], 1),
+        (&["bind", "private", "ro"], 1),
+        (&["rbind", "private"], 0),
+        (&["rbind", "private", "rprivate"], 1),
+        (&["rbind"], 0),
+        (&["rbind", "rslave"], 0),
+        (&["rbind", "rshared"], 0),
+        (&["rbind", "rprivate", "rslave"], 0),
+        (&["rbind", "rprivate", "src-nofollow"], 0),
+    ] {
+        assert_eq!(one("/b", options), count, "{options:?}");
+    }
+    assert_eq!(one("/bundle/rootfs/b", &["rbind", "rprivate"]), 0, "it lies inside");
+    let private = entry("/b", &["rbind", "rprivate"]);
+    let two = |first: &Value, host: &Host| ahead(json!({"mounts": [first.clone(), private.clone()]}), host);
+    assert_eq!(two(&private, &v1()), 2);
+    assert_eq!(two(&entry("/c", &["rbind", "rshared"]), &v2()), 0, "it may lie below what is shared");
+    assert_eq!(two(&private, &rootless()), 0);
+    assert_eq!(ahead(userns(json!({"mounts": [private.clone()]})), &v2()), 0);
+    let shared = json!({"mounts": [private.clone()], "linux": {"rootfsPropagation": "shared"}});
+    assert_eq!(ahead(shared, &v2()), 0);
 }
 
 #[test]

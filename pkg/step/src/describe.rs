@@ -13,6 +13,7 @@ impl Display for Barrier {
             Barrier::TreesOpened => "mount sources opened",
             Barrier::Followed => "clone followed",
             Barrier::TreeWanted => "mount source made",
+            Barrier::SourcesOpened => "bind sources opened",
         })
     }
 }

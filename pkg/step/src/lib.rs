@@ -180,6 +180,9 @@ pub enum Barrier {
     /// Init has made the mounts that the next tree is taken from: the container's own, which it may not idmap itself. The tree comes
     /// with the byte.
     TreeWanted = 7,
+    /// The host side has opened sources of bind mounts while init made its namespaces. They come with the byte, in the order of the mounts
+    /// that are `ahead`, as many as there are: init opens the rest itself.
+    SourcesOpened = 8,
 }
 
 impl Barrier {
@@ -196,6 +199,7 @@ impl Barrier {
             5 => Some(Barrier::TreesOpened),
             6 => Some(Barrier::Followed),
             7 => Some(Barrier::TreeWanted),
+            8 => Some(Barrier::SourcesOpened),
             _ => None,
         }
     }

@@ -55,6 +55,8 @@ pub enum Source {
         path: String,
         /// `rbind`
         recursive: bool,
+        /// The host side may have opened it meanwhile, and made it private ([`crate::Barrier::SourcesOpened`]).
+        ahead: bool,
     },
     /// The same of what the path is, not of what it leads to when it is a symbolic link (`src-nofollow`, `copy-symlink`).
     Link {

@@ -1,6 +1,6 @@
 //! Carries the host's half of a plan out: opens what init inherits, places it in its cgroup, meets it at the barriers.
 //!
-//! [`road`] is how init gets there, `slots` what it takes along, `launch` below the host steps in their order. Whatever fails,
+//! [`road`] is how init gets there, `slots` what it takes along, `sources` what follows it, `launch` below the host steps in their order. Whatever fails,
 //! nothing is left: init is killed and waited for, the cgroup is removed.
 
 mod aside;
@@ -11,6 +11,7 @@ mod image;
 mod netdevices;
 pub mod road;
 mod slots;
+mod sources;
 
 use crate::error::{Ending, Error};
 use crate::report::StepFailed;
@@ -181,6 +182,10 @@ impl<'a> Journey<'a> {
                 self.trees = slots::open_trees(now.map(|(_, source)| source), self.traveller()?.pid)?;
                 Ok(())
             }
+            HostStep::OpenSources => {
+                self.trees = sources::open(&self.launch.plan.init);
+                Ok(())
+            }
             HostStep::OpenTree { slot } => {
                 let source = self.launch.plan.slots.get(usize::from(slot.0));
                 self.trees = slots::open_trees(source, self.traveller()?.pid)?;
@@ -212,7 +217,9 @@ impl<'a> Journey<'a> {
             HostStep::Release(barrier) => {
                 let fds = match barrier {
                     Barrier::CgroupJoined => std::mem::take(&mut self.tasks),
-                    Barrier::TreesOpened | Barrier::TreeWanted => std::mem::take(&mut self.trees),
+                    Barrier::TreesOpened | Barrier::TreeWanted | Barrier::SourcesOpened => {
+                        std::mem::take(&mut self.trees)
+                    }
                     _ => Vec::new(),
                 };
                 let sent = self.traveller()?.conversation.release(*barrier, &fds);

@@ -154,7 +154,7 @@ impl Context<'_> {
 
 /// A bind mount that init makes by itself: only then does it show whether the source is there.
 fn bind(path: &str, recursive: bool) -> Source {
-    Source::Bind { path: path.to_owned(), recursive }
+    Source::Bind { path: path.to_owned(), recursive, ahead: false }
 }
 
 /// An empty, read-only directory: what a rootless container without a cgroup has for one, so that the host's, which come with a
