@@ -130,6 +130,10 @@ fn sentence(step: &Step, steps: &[Step], report: &Report) -> (String, String) {
             String::new(),
             format!("filesystem \"{}\" must be mounted on ordinary directory", mount.destination),
         ),
+        // runc's words.
+        Step::Mount(mount) if report.attempt == Attempt::CoversRoot => {
+            (String::new(), format!("mountpoint {:?} is on the top of rootfs", mount.destination))
+        }
         _ if report.attempt == Attempt::OutsideRoot => {
             (String::new(), "current working directory is outside of container mount namespace root".into())
         }

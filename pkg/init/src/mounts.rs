@@ -95,8 +95,8 @@ impl Init {
         }
     }
 
-    /// The destination, if it is there and lies on the rootfs's own mount, as most volumes' do: then it is no file of procfs, and
-    /// nobody needs to ask.
+    /// The destination, if it is there and lies on the rootfs's own mount with no link on the way, as most volumes' do: then it is no
+    /// file of procfs and not the root itself, and nobody needs to ask.
     fn at_hand(&mut self, mount: &Mount, flags: i32) -> Option<Fd> {
         /// What engines mount first: below these there is another mount on the way.
         const COVERED: [&[u8]; 3] = [b"/proc/", b"/dev/", b"/sys/"];
@@ -138,6 +138,7 @@ impl Init {
                     if !path.starts_with(b"/proc/") {
                         not_on_procfs(&found)?;
                     }
+                    self.not_the_root(&found)?;
                     return Ok(Place::Held(found));
                 }
                 Err(Errno::ENOENT) if split(path).is_some() => Some(self.parent(path)?),
@@ -185,7 +186,18 @@ impl Init {
         if !path.starts_with(b"/proc/") {
             not_on_procfs(&target)?;
         }
+        self.not_the_root(&target)?;
         Ok(target)
+    }
+
+    /// Refuses a mount over the rootfs itself, which a link of the rootfs leads to: the container's own process would not see it, and those
+    /// that enter the mount namespace later, by exec or a hook, would have it for their root, with nothing masked or read-only.
+    /// Test: cve::links::a_volume_cannot_cover_the_root
+    fn not_the_root(&mut self, target: &impl AsFd) -> Outcome {
+        match self.root()?.is(target).at(Attempt::Stat)? {
+            true => Err(Failure { attempt: Attempt::CoversRoot, errno: Errno::EBUSY, detail: 0 }),
+            false => Ok(()),
+        }
     }
 
     fn mount_new(

@@ -96,6 +96,7 @@ attempts! {
     OutsideRoot = "prove that the directory lies inside the container",
     WrongType = "check the file's type",
     Symlinked = "check that the destination is no symbolic link",
+    CoversRoot = "check that the destination is not the rootfs itself",
     Proc = "open a private procfs",
     Socket = "socket",
     Ioctl = "ioctl",

@@ -140,6 +140,8 @@ pub struct Stat {
     pub dev: (u32, u32),
     /// Inode number.
     pub ino: u64,
+    /// The mount that it was reached by; 0 where the kernel does not tell (Linux < 5.8).
+    pub mount: u64,
     /// Size in bytes.
     pub size: u64,
 }
@@ -171,7 +173,8 @@ pub fn stat(dir: &impl AsFd, path: &[u8]) -> Result<Stat> {
     with_nul(path, |path| {
         // SAFETY: the path ends in NUL; the kernel fills the one `statx` that `buffer` is.
         unsafe {
-            syscall!(libc::SYS_statx, dir.number(), path, flags, libc::STATX_BASIC_STATS, &raw mut buffer)
+            let wanted = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+            syscall!(libc::SYS_statx, dir.number(), path, flags, wanted, &raw mut buffer)
         }
     })?;
     Ok(Stat {
@@ -181,6 +184,7 @@ pub fn stat(dir: &impl AsFd, path: &[u8]) -> Result<Stat> {
         rdev: (buffer.stx_rdev_major, buffer.stx_rdev_minor),
         dev: (buffer.stx_dev_major, buffer.stx_dev_minor),
         ino: buffer.stx_ino,
+        mount: buffer.stx_mnt_id,
         size: buffer.stx_size,
     })
 }

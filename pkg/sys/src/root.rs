@@ -52,10 +52,16 @@ impl Root {
         Err(Errno::EAGAIN)
     }
 
-    /// Opens `path` if all of the way there, links followed inside the root, lies on the root's own mount; else any error.
+    /// Opens `path` if all of the way there lies on the root's own mount and is no link; else any error.
     pub fn open_on_own_mount(&self, path: &[u8], flags: i32) -> Result<Fd> {
-        use fs::resolve::{IN_ROOT, NO_MAGICLINKS, NO_XDEV};
-        fs::openat2(&self.dir, path, flags, 0, IN_ROOT | NO_MAGICLINKS | NO_XDEV)
+        use fs::resolve::{IN_ROOT, NO_SYMLINKS, NO_XDEV};
+        fs::openat2(&self.dir, path, flags, 0, IN_ROOT | NO_SYMLINKS | NO_XDEV)
+    }
+
+    /// Whether `file` is this directory, reached by this mount.
+    pub fn is(&self, file: &impl AsFd) -> Result<bool> {
+        let [own, other] = [fs::stat(&self.dir, b"")?, fs::stat(file, b"")?];
+        Ok((own.dev, own.ino, own.mount) == (other.dev, other.ino, other.mount))
     }
 
     /// The same without openat2: one component at a time, links read and expanded here, `..` by a stack of descriptors, so that

@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     test!(cve_2019_18837_destinations_stay_inside),
     test!(cve_2019_18837_destinations_of_files_stay_inside),
     test!(cve_2019_18837_destinations_through_proc_stay_inside),
+    test!(a_volume_cannot_cover_the_root).runc_fails(below!("1.3.3", "mounts over the root")),
     test!(masked_and_readonly_paths_stay_inside),
     test!(devices_stay_inside),
     test!(links_of_dev_stay_inside),
@@ -156,6 +157,31 @@ fn cve_2019_18837_destinations_through_proc_stay_inside(t: &T) {
             run(t, &bundle, &outside, &format!("{target}{below}"));
         }
     }
+}
+
+fn a_volume_cannot_cover_the_root(t: &T) {
+    // An exec enters by the topmost mount on the root: it would have the volume for its root, with nothing masked in it.
+    let volume = t.make_dir("volume").to_string_lossy().into_owned();
+    for target in ["/", ".", "..", "./..", "other"] {
+        for (kind, source) in [("tmpfs", "tmpfs"), ("bind", volume.as_str())] {
+            let mut bundle = t.bundle().script("echo ran");
+            bundle.link("/other", "/");
+            bundle.link("/data", target);
+            bundle.mount(mount("/data", kind, source));
+            let message = t.container(&bundle).run().fails().message();
+            assert!(message.contains("is on the top of rootfs"), "{target}: {message}");
+        }
+    }
+    let mut bundle = t.bundle().script("echo ran");
+    bundle.mount(mount("/", "bind", &volume));
+    let message = t.container(&bundle).run().fails().message();
+    assert!(message.contains("is on the top of rootfs"), "{message}");
+    // What lies below is the volume's business, as ever.
+    let mut bundle = t.bundle().script("echo in > /data/below/file");
+    bundle.link("/data", "/");
+    bundle.mount(mount("/data/below", "bind", &volume));
+    t.container(&bundle).run().ok();
+    assert_eq!(std::fs::read_to_string(t.path("volume/file")).unwrap(), "in\n");
 }
 
 fn masked_and_readonly_paths_stay_inside(t: &T) {

@@ -59,6 +59,11 @@ fn one(mount: &Mount, i: usize, warnings: &mut Warnings) -> Checked {
             mount.destination
         ));
     }
+    // The container's own process would not see it, and every exec would have it for its root.
+    if clean(&mount.destination) == "/" && !has(mount, &["remount"]) {
+        let message = format!("mountpoint {:?} is on the top of rootfs", mount.destination);
+        return refuse(at("/destination"), SECTION, message);
+    }
     kind(mount, at)?;
     idmap(mount, at)?;
     over_proc(mount, at)
@@ -190,6 +195,19 @@ mod tests {
             mount(json!({"destination": "/a", "type": "tmpfs", "options": ["ro", "size=1\0"]})),
             "config.json /mounts/0/options/1: contains a NUL character"
         );
+    }
+
+    #[test]
+    fn the_root_is_covered_by_no_mount() {
+        for destination in ["/", "/a/..", ".", "//"] {
+            assert_eq!(
+                mount(json!({"destination": destination, "type": "tmpfs"})),
+                format!(
+                    "config.json /mounts/0/destination: mountpoint {destination:?} is on the top of rootfs"
+                )
+            );
+        }
+        assert!(warnings(json!({"mounts": [{"destination": "/", "options": ["remount", "ro"]}]})).is_empty());
     }
 
     #[test]
