@@ -227,8 +227,10 @@ impl Prepared<'_> {
     /// Kills what is in the cgroup, which can only be the container's, and removes it.
     fn undo(&self) -> Result<(), CgroupError> {
         let main = self.cgroup.main_path();
+        let mut killed = Ok(());
         if !self.unoccupied && self.cgroup.dirs.iter().any(|dir| dir.path == main && !dir.existed) {
-            self.cgroup.kill_all(9)?;
+            // Without a descriptor for the list of processes nobody can be killed; mostly nobody is there, and the cgroup can go.
+            killed = self.cgroup.kill_all(9);
             // Of a hybrid the child may have been born into the v2 hierarchy, and into no other yet.
             for dir in
                 self.cgroup.dirs.iter().filter(|dir| dir.is_unified() && !dir.existed && dir.path != main)
@@ -236,7 +238,7 @@ impl Prepared<'_> {
                 let _ = file::write(&dir.path, "cgroup.kill", "1");
             }
         }
-        self.cgroup.remove()
+        self.cgroup.remove().map_err(|error| killed.err().unwrap_or(error))
     }
 
     fn finish(mut self) -> Cgroup {
