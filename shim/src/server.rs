@@ -11,7 +11,10 @@ use nix::sys::epoll::EpollFlags;
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    os::{
+        fd::AsFd,
+        unix::net::{UnixListener, UnixStream},
+    },
 };
 
 /// Answers that a peer has not read yet, beyond which its further calls have to wait.
@@ -41,10 +44,21 @@ struct Connection {
     watched: EpollFlags,
 }
 
+/// What came of looking for new connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Accepted {
+    /// There was one.
+    pub any: bool,
+    /// There is one that cannot be had now: whoever asked is to call [`Server::listen_again`] after a pause.
+    pub starved: bool,
+}
+
 /// The listener and its connections.
 pub struct Server {
     listener: UnixListener,
     connections: HashMap<u32, Connection>,
+    /// Something is missing that a connection needs, mostly a descriptor.
+    starved: bool,
 }
 
 impl Server {
@@ -52,7 +66,7 @@ impl Server {
     pub fn new(listener: UnixListener, poll: &Poll) -> std::io::Result<Server> {
         listener.set_nonblocking(true)?;
         poll.add(&listener, Source::Listener, EpollFlags::EPOLLIN)?;
-        Ok(Server { listener, connections: HashMap::new() })
+        Ok(Server { listener, connections: HashMap::new(), starved: false })
     }
 
     /// How many connections there are.
@@ -65,16 +79,13 @@ impl Server {
         self.connections.values().all(|connection| connection.output.is_empty())
     }
 
-    /// Takes in new connections: of our own user only, whatever the socket's mode has become. Whether there was any.
-    pub fn accept(&mut self, poll: &mut Poll) -> bool {
-        let mut any = false;
+    /// Takes in new connections: of our own user only, whatever the socket's mode has become.
+    pub fn accept(&mut self, poll: &mut Poll) -> Accepted {
+        let mut accepted = Accepted::default();
         loop {
             match self.listener.accept() {
                 Ok((socket, _)) => {
-                    let uid = net::peer_uid(&std::os::fd::OwnedFd::from(match socket.try_clone() {
-                        Ok(copy) => copy,
-                        Err(_) => continue,
-                    }));
+                    let uid = net::peer_uid(&socket.as_fd());
                     if uid != Ok(nix::unistd::geteuid().as_raw()) {
                         crate::warn!("refused a connection of uid {uid:?}");
                         continue;
@@ -92,16 +103,32 @@ impl Server {
                             watched,
                         };
                         self.connections.insert(number, connection);
-                        any = true;
+                        accepted.any = true;
+                        self.starved = false;
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return any,
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return accepted,
                 Err(error) => {
-                    crate::error!("accept: {error}");
-                    return any;
+                    // Who connects waits in the listener's queue, which would call for us all the time.
+                    accepted.starved = poll
+                        .modify(&self.listener, Source::Listener, EpollFlags::empty())
+                        .inspect_err(|errno| crate::error!("looking away from the listener: {errno}"))
+                        .is_ok();
+                    if !std::mem::replace(&mut self.starved, true) {
+                        crate::error!("accept: {error}; trying again until it can be done");
+                    }
+                    return accepted;
                 }
             }
+        }
+    }
+
+    /// Looks at the listener again.
+    pub fn listen_again(&self, poll: &Poll) {
+        if let Err(errno) = poll.modify(&self.listener, Source::Listener, EpollFlags::EPOLLIN) {
+            crate::error!("listening again: {errno}");
         }
     }
 

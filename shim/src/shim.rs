@@ -35,6 +35,8 @@ use std::{
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(5);
 /// How often output that has ended is looked at whether somebody reads it.
 const READER_PAUSE: Duration = Duration::from_millis(100);
+/// How long connections wait when there is no descriptor for them, or no memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How soon children are looked at again when one was just being spawned.
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 /// How long after the last job freed memory goes back to the kernel, with the program's own pages, of which waiting needs few.
@@ -168,8 +170,12 @@ impl Shim {
     fn handle(&mut self, source: Source, flags: EpollFlags) {
         match source {
             Source::Listener => {
-                if self.server.accept(&mut self.poll) {
+                let accepted = self.server.accept(&mut self.poll);
+                if accepted.any {
                     self.publisher.hurry(&self.poll);
+                }
+                if accepted.starved {
+                    self.after(ACCEPT_PAUSE, |shim| shim.server.listen_again(&shim.poll));
                 }
             }
             Source::Connection(number) => {

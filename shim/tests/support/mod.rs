@@ -436,10 +436,15 @@ pub struct Client {
 
 impl Client {
     /// Connects.
-    pub fn connect(address: &Path) -> Client {
+    pub fn connect(address: impl AsRef<Path>) -> Client {
         let socket = UnixStream::connect(address).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
         Client { socket, stream: 1u32.wrapping_sub(2), early: Vec::new() }
+    }
+
+    /// Where the shim listens.
+    pub fn address(&self) -> PathBuf {
+        self.socket.peer_addr().unwrap().as_pathname().unwrap().to_path_buf()
     }
 
     /// Sends a request without waiting for its answer; the stream that it will come by.
@@ -741,6 +746,20 @@ pub fn threads(pid: u32) -> usize {
 /// How many descriptors a process has.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// How many descriptors a process may have from now on; none takes the limit off again.
+pub fn limit_descriptors(pid: u32, most: Option<u64>) {
+    let (_, hard) = cofferdam_sys::process::rlimit(libc::RLIMIT_NOFILE).unwrap();
+    let soft = most.unwrap_or(hard);
+    cofferdam_sys::process::prlimit(pid as i32, libc::RLIMIT_NOFILE, soft, hard).unwrap();
+}
+
+/// Processor time that a process has used, in ticks.
+pub fn ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// A field of a process's smaps_rollup, in kB.

@@ -90,6 +90,43 @@ fn be_hung_up_on(address: &Path) {
 }
 
 #[test]
+fn a_shim_without_a_descriptor_for_a_connection_waits_for_one() {
+    let Some((_lab, mut client)) = with_shim("nofd", &Setup::shell("true")) else { return };
+    let pid = client.shim_pid();
+    limit_descriptors(pid, Some(descriptors(pid) as u64));
+    let mut second = Client::connect(client.address());
+    let before = ticks(pid);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(ticks(pid) - before < 20, "it asks again and again: {} ticks", ticks(pid) - before);
+    assert_eq!(client.state("none", "").unwrap_err().0, 5, "who is connected is served");
+    limit_descriptors(pid, None);
+    assert_eq!(second.state("none", "").unwrap_err().0, 5, "who waited comes in");
+    client.shutdown("web");
+}
+
+#[test]
+fn a_create_without_descriptors_leaves_nothing() {
+    let Some((lab, mut client)) = with_shim("fewfds", &Setup::shell("exec sleep 1000")) else { return };
+    let pid = client.shim_pid();
+    let least = descriptors(pid) as u64;
+    let made = (least..least + 100).find(|most| {
+        limit_descriptors(pid, Some(*most));
+        let result = client.create(&lab.create_request("web"));
+        limit_descriptors(pid, None);
+        if let Err((_, message)) = &result {
+            assert!(message.to_lowercase().contains("too many open files"), "{most}: {message}");
+            assert_eq!(lab.cgroups(), Vec::<std::path::PathBuf>::new(), "{most}: {message}");
+            assert_eq!(descriptors(pid) as u64, least, "{most}: {message}");
+        }
+        result.is_ok()
+    });
+    assert!(made.is_some_and(|most| most > least + 5), "{made:?}");
+    client.delete("web", "").unwrap();
+    client.shutdown("web");
+    lab.assert_nothing_left();
+}
+
+#[test]
 fn the_shim_says_what_it_is_and_can() {
     let Some(lab) = lab("info", RUNTIME) else { return };
     lab.bundle("web", &Setup::shell("true"));
