@@ -116,7 +116,12 @@ fn a_create_without_descriptors_leaves_nothing() {
         if let Err((_, message)) = &result {
             assert!(message.to_lowercase().contains("too many open files"), "{most}: {message}");
             assert_eq!(lab.cgroups(), Vec::<std::path::PathBuf>::new(), "{most}: {message}");
-            assert_eq!(descriptors(pid) as u64, least, "{most}: {message}");
+            // The image of init is kept for the next one, and what the worker held goes behind its answer.
+            let back = (0..500).any(|_| {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                descriptors(pid) as u64 <= least + 1
+            });
+            assert!(back, "{most}: {} descriptors, {least} before: {message}", descriptors(pid));
         }
         result.is_ok()
     });
