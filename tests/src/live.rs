@@ -160,7 +160,11 @@ fn what_only_a_creation_can_mount_is_refused(t: &T) {
     );
     assert_eq!(
         message(json!({"destination": "/", "type": "tmpfs", "source": "tmpfs"})),
-        "config.json /mounts/0/destination: the root of a running container cannot be covered"
+        "config.json /mounts/0/destination: mountpoint \"/\" is on the top of rootfs"
+    );
+    assert_eq!(
+        message(json!({"destination": "/", "options": ["remount", "ro"]})),
+        "config.json /mounts/0/destination: the root mount of a running container stays as it is"
     );
     assert_eq!(
         message(json!({"destination": "/p", "type": "bind", "source": "here", "options": ["bind"]})),

@@ -120,7 +120,7 @@ fn check(entry: &Mount, at: usize, host: &Host) -> Result<(), Refused> {
         return refuse("source", format!("{:?} is no absolute path", entry.source));
     }
     if clean(&entry.destination) == "/" {
-        return refuse("destination", "the root of a running container cannot be covered".to_owned());
+        return refuse("destination", "the root mount of a running container stays as it is".to_owned());
     }
     // Both show what the process that mounts them sees, and that is not a process of the container.
     if !is_bind(entry) && matches!(entry.fstype.as_str(), "cgroup" | "cgroup2" | "proc" | "sysfs" | "mqueue")
