@@ -125,7 +125,7 @@ fn a_create_without_descriptors_leaves_nothing() {
         }
         result.is_ok()
     });
-    assert!(made.is_some_and(|most| most > least + 5), "{made:?}");
+    assert!(made.is_some_and(|most| most > least + 1), "{made:?}, {least} at first");
     client.delete("web", "").unwrap();
     client.shutdown("web");
     lab.assert_nothing_left();
