@@ -116,6 +116,14 @@ impl Shim {
             .ok_or_else(|| Status::not_found(&format!("process does not exist {exec}")))
     }
 
+    /// Does something to a process that is there, when its turn comes.
+    fn in_turn(&mut self, call: Call, key: Key, turn: impl FnOnce(&mut Shim, Key) + Send + 'static) {
+        if let Err(status) = self.process_of(&key.id, &key.exec) {
+            return self.answer(call, Err::<Empty, _>(status));
+        }
+        self.enqueue(&key.clone(), |shim| turn(shim, key));
+    }
+
     // --- what the event loop knows
 
     fn state(&mut self, request: task::StateRequest) -> Done<task::StateResponse> {

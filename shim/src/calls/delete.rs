@@ -26,11 +26,7 @@ const LOGGER_LIMIT: Duration = Duration::from_secs(12);
 
 impl Shim {
     pub(super) fn delete(&mut self, call: Call, request: task::DeleteRequest) {
-        if let Err(status) = self.process_of(&request.id, &request.exec_id) {
-            return self.answer(call, Err::<Empty, _>(status));
-        }
-        let key = key(&request.id, &request.exec_id);
-        self.enqueue(&key.clone(), move |shim| {
+        self.in_turn(call, key(&request.id, &request.exec_id), move |shim, key| {
             let state = match shim.process_of(&key.id, &key.exec) {
                 Ok(process) => process.state,
                 Err(status) => return shim.answer(call, Err::<Empty, _>(status)),

@@ -18,11 +18,7 @@ use std::sync::Arc;
 
 impl Shim {
     pub(super) fn start(&mut self, call: Call, request: task::StartRequest) {
-        if let Err(status) = self.process_of(&request.id, &request.exec_id) {
-            return self.answer(call, Err::<Empty, _>(status));
-        }
-        let key = key(&request.id, &request.exec_id);
-        self.enqueue(&key.clone(), move |shim| {
+        self.in_turn(call, key(&request.id, &request.exec_id), move |shim, key| {
             let begun =
                 if key.exec.is_empty() { shim.start_init(call, &key) } else { shim.start_exec(call, &key) };
             if let Err(status) = begun {

@@ -16,11 +16,7 @@ use std::path::{Path, PathBuf};
 
 impl Shim {
     pub(super) fn kill(&mut self, call: Call, request: task::KillRequest) {
-        if let Err(status) = self.process_of(&request.id, &request.exec_id) {
-            return self.answer(call, Err::<Empty, _>(status));
-        }
-        let key = key(&request.id, &request.exec_id);
-        self.enqueue(&key.clone(), move |shim| {
+        self.in_turn(call, key(&request.id, &request.exec_id), move |shim, key| {
             if !key.exec.is_empty() {
                 let result = shim.kill_exec(&key, request.signal);
                 shim.answer(call, result.map(|()| Empty::new()));
@@ -67,11 +63,7 @@ impl Shim {
         work: impl FnOnce(&dyn Engine, &str, &Path) -> Result<(), Failure> + Send + 'static,
         after: impl FnOnce(&mut Shim, &str, bool) + Send + 'static,
     ) {
-        if let Err(status) = self.container(id) {
-            return self.answer(call, Err::<Empty, _>(status));
-        }
-        let key = init_key(id);
-        self.enqueue(&key.clone(), move |shim| {
+        self.in_turn(call, init_key(id), move |shim, key| {
             if let Err(status) = shim.container(&key.id).and_then(check) {
                 shim.answer(call, Err::<Empty, _>(status));
                 return shim.done(&key);
