@@ -135,10 +135,7 @@ impl Init {
             Some(known) => Some(known),
             None => match self.root()?.open(path, fs::O_PATH | fs::O_DIRECTORY) {
                 Ok(found) => {
-                    if !path.starts_with(b"/proc/") {
-                        not_on_procfs(&found)?;
-                    }
-                    self.not_the_root(&found)?;
+                    self.may_be_covered(path, &found)?;
                     return Ok(Place::Held(found));
                 }
                 Err(Errno::ENOENT) if split(path).is_some() => Some(self.parent(path)?),
@@ -182,12 +179,17 @@ impl Init {
             },
             _ => made(),
         }?;
-        // The plan allows some places below /proc, by their text. Whoever gets there by a link of the rootfs has not been allowed.
-        if !path.starts_with(b"/proc/") {
-            not_on_procfs(&target)?;
-        }
-        self.not_the_root(&target)?;
+        self.may_be_covered(path, &target)?;
         Ok(target)
+    }
+
+    /// The plan allows some places below /proc, by their text. Whoever gets there by a link of the rootfs has not been allowed; and the
+    /// rootfs itself nobody may cover.
+    fn may_be_covered(&mut self, path: &[u8], target: &impl AsFd) -> Outcome {
+        if !path.starts_with(b"/proc/") {
+            not_on_procfs(target)?;
+        }
+        self.not_the_root(target)
     }
 
     /// Refuses a mount over the rootfs itself, which a link of the rootfs leads to: the container's own process would not see it, and those
@@ -327,8 +329,7 @@ impl Init {
     }
 
     fn propagate_one(&mut self, tree: &impl AsFd, how: Propagation) -> Outcome {
-        let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
-        match mount::mount_setattr(tree, how.recursive, &change) {
+        match mount::set_propagation(tree, how.recursive, how.flag) {
             Err(Errno::ENOSYS | Errno::EPERM) => {
                 let flags = how.flag | if how.recursive { MS_REC } else { 0 };
                 self.mount_on(b"", tree, b"", flags, b"").at(Attempt::Propagation)

@@ -7,7 +7,7 @@ use crate::paths::absolute;
 use crate::{Filter, Host, HostStep, Options, Plan, Refused, Road, SlotSource, Spec};
 use crate::{limits, namespaces, process};
 use cofferdam_seccomp::interpret::Preview;
-use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, clean, parse_cpu_list};
+use cofferdam_spec::{ExecCpuAffinity, IdMapping, Process, clean, lies_in, parse_cpu_list};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 use serde::{Deserialize, Serialize};
 
@@ -165,7 +165,7 @@ impl Born {
 fn leads_to_itself(path: &str) -> bool {
     const OWN: [&str; 5] = ["/proc", "/dev/fd", "/dev/stdin", "/dev/stdout", "/dev/stderr"];
     let path = clean(path);
-    OWN.iter().any(|own| path.strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    OWN.iter().any(|own| lies_in(&path, own))
 }
 
 /// Whether a filter lets a process through from its clone to its execve, as [`come_in`] has it; what comes then it must let through anyhow.

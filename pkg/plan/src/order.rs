@@ -84,7 +84,7 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     }
     rights(&mut draft, &context, process)?;
     if wanted.clones_last {
-        clone_last(&mut draft, spec, process);
+        clone_last(&mut draft, process);
     }
     if host.euid != 0 && wanted.joined.is_empty() && (!options.run || spec.linux.seccomp.is_some()) {
         // Whoever is in a namespace that is joined may not come near init (CVE-2016-9962).
@@ -94,9 +94,6 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     let early = !options.run && filter.first().is_some_and(seccomp::belongs_to_create);
     if early {
         draft.init.append(&mut filter);
-    } else if !options.run && !wanted.clones_last && !process.no_new_privileges && !filter.is_empty() {
-        // Until its start whoever is brought into the container may trace it, and must not find all rights there.
-        draft.init.extend(process::set_capabilities_but_for_the_filter(process));
     }
     commit(&mut draft, options);
     draft.init.append(&mut filter);
@@ -231,20 +228,23 @@ fn rights(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result
     process::labels(draft, process, context.host)?;
     process::become_user(draft, process, context.ids, process::umask(process));
     draft.step(Step::SealDescriptors { preserve: context.options.preserve_fds });
-    if process.no_new_privileges || spec.linux.seccomp.is_none() {
+    let for_the_filter = spec.linux.seccomp.is_some() && !process.no_new_privileges;
+    if !for_the_filter {
         draft.init.extend(process::set_capabilities(process));
     }
     if !process.args.is_empty() {
         draft.step(Step::ResolveProgram);
     }
+    // Whoever is in the pid namespace already, or is brought into the container until its start, may trace the process, and must not find
+    // all rights there.
+    if for_the_filter && (context.wanted.clones_last || !context.options.run) {
+        draft.init.extend(process::set_capabilities_but_for_the_filter(process));
+    }
     Ok(())
 }
 
 /// Into the pid namespace that others are in already, with nothing that they may not have.
-fn clone_last(draft: &mut Draft, spec: &Spec, process: &Process) {
-    if spec.linux.seccomp.is_some() && !process.no_new_privileges {
-        draft.init.extend(process::set_capabilities_but_for_the_filter(process));
-    }
+fn clone_last(draft: &mut Draft, process: &Process) {
     namespaces::clone(draft, Namespaces::default());
     draft.host(HostStep::Release(Barrier::Followed));
     draft.step(Step::Await(Barrier::Followed));

@@ -41,7 +41,7 @@ pub use linux::{
     Device, DeviceType, IdMapping, IntelRdt, Linux, MemoryPolicy, Namespace, NetDevice, Personality,
     TimeOffset,
 };
-pub use path::clean;
+pub use path::{clean, lies_in};
 pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
 pub use refused::Refused;
 pub use spec::{Hook, Hooks, Mount, Root, Spec};

@@ -23,6 +23,12 @@ pub fn clean(path: &str) -> Cow<'_, str> {
     Cow::Owned(format!("/{}", parts.join("/")))
 }
 
+/// Whether a clean path is `dir` or lies below it, by whole names.
+pub fn lies_in(path: &str, dir: &str) -> bool {
+    let dir = dir.trim_end_matches('/');
+    path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 fn is_clean(path: &str) -> bool {
     let mut left = path.as_bytes();
     // A config with many mounts asks some five times for each.
@@ -56,5 +62,15 @@ mod tests {
         assert_eq!(clean("/a/../../b"), "/b");
         assert_eq!(clean("/..."), "/...");
         assert_eq!(clean(""), "/");
+    }
+
+    #[test]
+    fn what_lies_in_a_directory_is_told_by_whole_names() {
+        for (path, dir) in [("/a", "/"), ("/a/b", "/a"), ("/a", "/a"), ("/", "/")] {
+            assert!(lies_in(path, dir), "{path} {dir}");
+        }
+        for (path, dir) in [("/ab", "/a"), ("/", "/a"), ("/a", "/a/b")] {
+            assert!(!lies_in(path, dir), "{path} {dir}");
+        }
     }
 }

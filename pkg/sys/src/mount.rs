@@ -173,6 +173,11 @@ pub fn mount_setattr(mount: &impl AsFd, recursive: bool, change: &MountAttr) -> 
     .map(drop)
 }
 
+/// The same of nothing but the propagation: one of `MS_SHARED` and its kin.
+pub fn set_propagation(mount: &impl AsFd, recursive: bool, flag: u64) -> Result<()> {
+    mount_setattr(mount, recursive, &MountAttr { propagation: flag, ..MountAttr::default() })
+}
+
 /// `mount(2)`.
 pub fn mount(source: &[u8], target: &[u8], fstype: &[u8], flags: u64, data: &[u8]) -> Result<()> {
     with_nul(source, |source| {

@@ -5,6 +5,7 @@
 
 use crate::error::Error;
 use cofferdam_plan::Plan;
+use cofferdam_spec::lies_in;
 use cofferdam_step::{Create, Mount, Namespace, Source, Step};
 use cofferdam_sys::root::Root;
 use cofferdam_sys::{AsFd, Cwd, Fd, fs, mount, process};
@@ -131,7 +132,7 @@ fn bind(root: &Root, mount: &Mount, source: &str) -> cofferdam_sys::Result<()> {
 }
 
 fn is_below(path: &str, above: &str) -> bool {
-    path.strip_prefix(above.trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'))
+    path != above && lies_in(path, above)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Carries the host's half of a plan out: opens what init inherits, places it in its cgroup, meets it at the barriers.
 //!
-//! [`road`] is how init gets there, `slots` what it takes along, `sources` what follows it, `launch` below the host steps in their order. Whatever fails,
-//! nothing is left: init is killed and waited for, the cgroup is removed.
+//! [`road`] is how init gets there, `slots` what it takes along, `sources` what follows it, `launch` below the host steps in their order.
+//! Whatever fails, nothing is left: init is killed and waited for, the cgroup is removed.
 
 mod aside;
 mod conditions;

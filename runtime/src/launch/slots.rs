@@ -173,8 +173,7 @@ fn tree(
         tree => tree.map_err(failed("open the mount source"))?,
     };
     if let Some(how) = propagation {
-        let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
-        let changed = match mount::mount_setattr(&tree, how.recursive, &change) {
+        let changed = match mount::set_propagation(&tree, how.recursive, how.flag) {
             Err(Errno::ENOSYS | Errno::EPERM) => tree_of_copy(which, how).map(|copy| tree = copy),
             changed => changed,
         };

@@ -1,8 +1,8 @@
 //! Sources of bind mounts, opened while init makes its namespaces.
 
+use cofferdam_spec::lies_in;
 use cofferdam_step::{Mount, Propagation, Source, Step};
-use cofferdam_sys::mount::{self, MountAttr};
-use cofferdam_sys::{Cwd, Errno, Fd, fs, process};
+use cofferdam_sys::{Cwd, Errno, Fd, fs, mount, process};
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
@@ -44,13 +44,13 @@ fn tree(path: &str, recursive: bool, root: &str) -> Option<Fd> {
     let (found, path) = match open(path) {
         Err(Errno::ELOOP) => {
             // Init is another process: links of procfs may lead it elsewhere.
-            let real = real(path).filter(|real| !is_below(real, "/proc"))?;
+            let real = real(path).filter(|real| !lies_in(real, "/proc"))?;
             (open(&real), Cow::Owned(real))
         }
         found => (found, Cow::Borrowed(path)),
     };
     // By then init will have mounted in the rootfs.
-    if is_below(&path, root) || recursive && is_below(root, &path) {
+    if lies_in(&path, root) || recursive && lies_in(root, &path) {
         return None;
     }
     mount::open_tree_clone(&found.ok()?, b"", recursive).ok()
@@ -58,29 +58,7 @@ fn tree(path: &str, recursive: bool, root: &str) -> Option<Fd> {
 
 fn set_propagation(tree: Fd, changes: &[Propagation]) -> Option<Fd> {
     for how in changes {
-        let change = MountAttr { propagation: how.flag, ..MountAttr::default() };
-        mount::mount_setattr(&tree, how.recursive, &change).ok()?;
+        mount::set_propagation(&tree, how.recursive, how.flag).ok()?;
     }
     Some(tree)
-}
-
-/// Whether `path` is `dir`, or below it.
-fn is_below(path: &str, dir: &str) -> bool {
-    let dir = dir.trim_end_matches('/');
-    path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_below_is_told_by_whole_names() {
-        for (path, dir) in [("/a", "/"), ("/a/b", "/a"), ("/a", "/a"), ("/", "/")] {
-            assert!(is_below(path, dir), "{path} {dir}");
-        }
-        for (path, dir) in [("/ab", "/a"), ("/", "/a"), ("/a", "/a/b")] {
-            assert!(!is_below(path, dir), "{path} {dir}");
-        }
-    }
 }
