@@ -103,7 +103,8 @@ pub fn lab(name: &str, runtime: &str) -> Option<Lab> {
     let dir = std::env::temp_dir().join(format!("shim-{unique}"));
     fs::create_dir_all(&dir).unwrap();
     let events = Events::serve(&dir.join("events.sock"));
-    let cgroup = format!("/cofferdam-shim-test/{unique}");
+    // Of this lab alone: a parent that all share would go, with the last test of another process, while a runtime makes its own below.
+    let cgroup = format!("/cofferdam-shim-test-{unique}");
     Some(Lab {
         dir,
         address: PathBuf::new(),
@@ -395,8 +396,6 @@ impl Drop for Lab {
             fs::read_dir("/sys/fs/cgroup").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
         for root in roots.chain(["/sys/fs/cgroup".into()]) {
             let _ = fs::remove_dir(root.join(self.cgroup.trim_start_matches('/')));
-            // The folder of all these tests goes with the last of them.
-            let _ = fs::remove_dir(root.join("cofferdam-shim-test"));
         }
         let _ = fs::remove_dir_all(&self.dir);
     }
