@@ -49,6 +49,7 @@ const EXPLAINED: &[(&str, &str, &str)] = &[
     ("stat", "minflt", "memory of a moment"),
     ("stat", "cminflt", "memory of a moment: the children's"),
     ("stat", "majflt", "memory of a moment"),
+    ("stat", "cmajflt", "memory of a moment: the children's"),
     ("stat", "utime", "time of a moment"),
     ("stat", "stime", "time of a moment"),
     ("stat", "cutime", "time of a moment"),
