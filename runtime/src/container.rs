@@ -243,10 +243,11 @@ impl Store {
     /// When config.json is refused, CRIU is not there or fails ([`Error::Criu`]), or a hook fails. Nothing is left then.
     pub fn restore(&self, mut options: RestoreOptions) -> Result<(Container, Process), Error> {
         options.container.run = true;
-        let spec = match options.container.spec.take() {
+        let mut spec = match options.container.spec.take() {
             Some(spec) => spec,
             None => Spec::load(&options.container.bundle.join("config.json"))?,
         };
+        spec.read_all()?;
         let (home, saved, process) = criu::restore(&self.root, &spec, &options)?;
         Ok((Container { home, saved }, process))
     }

@@ -10,7 +10,7 @@ use crate::state::{
 };
 use crate::{files, hooks, timeline};
 use cofferdam_cgroup::Cgroup;
-use cofferdam_plan::{Driver, ExecTarget, Host, HostStep, Options, PIDFD_RECEIVER, Plan};
+use cofferdam_plan::{Driver, ExecTarget, Filter, Host, HostStep, Options, PIDFD_RECEIVER, Plan};
 use cofferdam_spec::{Hook, Process as ProcessSpec, Spec};
 use cofferdam_step::Step;
 use cofferdam_sys::Fd;
@@ -39,7 +39,7 @@ pub(crate) fn create(
     saved.exec.rootless = plan_options.rootless;
     // Behind this nothing may fail without giving the id back.
     let home = timeline::timed("reserve the id", || root.reserve(&options.id))?;
-    let mut creation = Creation { options, spec, plan: &plan, home: &home, saved };
+    let mut creation = Creation { options, spec, host: &host, plan: &plan, home: &home, saved };
     match creation.carry_out() {
         Ok(process) => {
             let saved = creation.saved;
@@ -133,7 +133,7 @@ fn exec_defaults(spec: &Spec) -> ProcessSpec {
 fn late_steps(plan: &Plan) -> Vec<Step> {
     let late = plan.init.iter().skip_while(|step| !matches!(step, Step::AwaitStart { .. }));
     late.map(|step| match step {
-        Step::LoadSeccomp { flags, .. } => Step::LoadSeccomp { filter: Vec::new(), flags: *flags },
+        Step::LoadSeccomp { flags, .. } => Step::LoadSeccomp { filter: Some(Vec::new()), flags: *flags },
         Step::Exec { args, .. } => {
             Step::Exec { args: args.iter().take(1).cloned().collect(), env: Vec::new() }
         }
@@ -146,6 +146,7 @@ fn late_steps(plan: &Plan) -> Vec<Step> {
 struct Creation<'a> {
     options: &'a CreateOptions,
     spec: &'a Spec,
+    host: &'a Host,
     plan: &'a Plan,
     home: &'a LockedHome,
     saved: Saved,
@@ -229,6 +230,14 @@ impl Companion for Creation<'_> {
             Some(path) => files::write_pid(path, pid),
             None => Ok(()),
         }
+    }
+
+    fn compile_filter(&mut self) -> Result<&Filter, Error> {
+        let (filter, warnings) = Filter::compile(self.spec, self.host)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(self.saved.exec.target.seccomp.insert(filter))
     }
 
     fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error> {

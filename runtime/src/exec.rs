@@ -6,7 +6,7 @@ use crate::launch::{self, Companion, Given, JoinCgroup, Launch};
 use crate::state::Status;
 use crate::{files, sockets, timeline};
 use cofferdam_cgroup::Cgroup;
-use cofferdam_plan::{ExecOptions as PlanOptions, Host, Needs};
+use cofferdam_plan::{ExecOptions as PlanOptions, Filter, Host, Needs};
 use cofferdam_spec::Hook;
 use cofferdam_sys::Fd;
 use std::os::fd::AsRawFd;
@@ -88,6 +88,10 @@ impl Companion for Tenancy<'_> {
             Some(path) => files::write_pid(path, pid),
             None => Ok(()),
         }
+    }
+
+    fn compile_filter(&mut self) -> Result<&Filter, Error> {
+        Err(Error::Unsupported("an exec has its container's filter, and none to compile".into()))
     }
 
     fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error> {

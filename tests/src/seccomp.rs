@@ -3,7 +3,7 @@
 use crate::harness::{Bundle, Need, Out, T, Test, procs};
 use crate::machine::{self, Call};
 use crate::sockets::Receiver;
-use crate::{below, test};
+use crate::{always, below, test};
 use cofferdam_sys::{Fd, process};
 use serde_json::{Value, json};
 
@@ -43,6 +43,8 @@ pub const TESTS: &[Test] = &[
         .needs(&[Need::Kernel(5, 6)])
         .runc_fails(below!("1.1", "seccomp notify is unknown")),
     test!(bad_profiles_are_refused),
+    test!(a_bad_profile_is_refused_in_front_of_hooks)
+        .runc_fails(always!("runs them before it compiles the profile")),
     test!(a_filter_that_forbids_getcwd),
     test!(an_exec_makes_no_calls_but_those_it_looks_for)
         .needs(&[X86, Need::Ours("runc's calls of an exec are others")]),
@@ -485,6 +487,34 @@ fn bad_profiles_are_refused(t: &T) {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// It is read and compiled when init is on its way already.
+fn a_bad_profile_is_refused_in_front_of_hooks(t: &T) {
+    let mut bundle = with(
+        t,
+        &allow_but(json!([{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO",
+        "args": [{"index": 6, "value": 1, "op": "SCMP_CMP_EQ"}]}])),
+    );
+    let ran = t.dir.join("ran");
+    let touch = json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("touch {}", ran.display())]}]);
+    bundle.set(json!({"hooks": {"prestart": touch, "createRuntime": touch, "createContainer": touch}}));
+    let message = t.refused(&bundle);
+    let place =
+        "config.json /linux/seccomp/syscalls/0/args/0/index: a system call has the arguments 0 to 5, not 6";
+    assert!(!t.is_ours() || message.contains(place), "{message}");
+    assert!(!ran.exists(), "a hook has run");
+    // Nor is its form looked at before: with its place in the whole file.
+    bundle.config["linux"]["seccomp"]["syscalls"][0]["args"][0]["op"] = json!("SCMP_CMP_NOPE");
+    let message = t.refused(&bundle);
+    let text = std::fs::read_to_string(bundle.dir.join("config.json")).unwrap();
+    let line = 1 + text[..text.find("SCMP_CMP_NOPE").unwrap()].matches('\n').count();
+    let says = [
+        "config.json /linux/seccomp/syscalls/0/args/0/op: unknown variant `SCMP_CMP_NOPE`",
+        &format!("(line {line})"),
+    ];
+    assert!(!t.is_ours() || says.iter().all(|says| message.contains(says)), "{message}");
+    assert!(!ran.exists(), "a hook has run");
 }
 
 fn a_filter_that_forbids_getcwd(t: &T) {

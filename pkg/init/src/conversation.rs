@@ -3,7 +3,7 @@
 use crate::parents::Parents;
 use crate::{At, Failure, Init, Outcome, give_up};
 use alloc::{vec, vec::Vec};
-use cofferdam_step::{Attempt, Barrier, Program, Report, ReportKind, Slot, Step, start};
+use cofferdam_step::{Attempt, Barrier, FilterHead, Program, Report, ReportKind, Slot, Step, start};
 use cofferdam_sys::{Borrowed, Errno, Fd, Result, fs, net, process};
 
 /// A program's largest size: the kernel takes no larger argv and environment either (a quarter of the stack, 6 MiB at most).
@@ -100,6 +100,21 @@ impl Conversation {
         }
     }
 
+    /// A filter that the host side sends behind its last word, and its flags.
+    fn read_filter(&self) -> Outcome<(Vec<u8>, u32)> {
+        let socket = self.0.as_ref().ok_or(Errno::EBADF).at(Attempt::Read)?;
+        let mut head = [0; FilterHead::SIZE];
+        if fs::read_full(socket, &mut head).at(Attempt::Read)? < head.len() {
+            give_up(None);
+        }
+        let FilterHead { flags, length } = FilterHead::from_bytes(head);
+        let mut filter = vec![0; length as usize];
+        if fs::read_full(socket, &mut filter).at(Attempt::Read)? < filter.len() {
+            give_up(None);
+        }
+        Ok((filter, flags))
+    }
+
     /// One byte, or none when the other side is gone.
     pub(crate) fn read_byte(&self) -> Outcome<Option<u8>> {
         self.receive(drop)
@@ -161,6 +176,15 @@ impl Init {
         let mut sources = Vec::new();
         self.conversation.wait_for_descriptors(Barrier::SourcesOpened, |tree| sources.push(tree))?;
         self.sources = sources.into_iter();
+        Ok(())
+    }
+
+    /// Waits until the host side has written down what there is, and for the filter that it has compiled meanwhile.
+    pub(crate) fn wait_for_commit(&mut self, program: &Program) -> Outcome {
+        self.conversation.wait_for(Barrier::Committed)?;
+        if program.steps.iter().any(|step| matches!(step, Step::LoadSeccomp { filter: None, .. })) {
+            self.filter = Some(self.conversation.read_filter()?);
+        }
         Ok(())
     }
 

@@ -73,6 +73,8 @@ pub(crate) struct Init {
     shared_with_host: bool,
     /// The mask to go back to where config.json has none.
     umask: u32,
+    /// A filter that came behind the steps, and its flags.
+    filter: Option<(Vec<u8>, u32)>,
     /// Where the program was found.
     program: Vec<u8>,
     /// `HOME=…` to add.
@@ -115,6 +117,7 @@ pub fn main(args: &[&[u8]]) -> ! {
         parents: parents::Parents::default(),
         shared_with_host: false,
         umask: sys_process::umask(0),
+        filter: None,
         program: Vec::new(),
         home: None,
         timed: program.timed,
@@ -164,6 +167,7 @@ impl Init {
             Step::Await(Barrier::CgroupJoined) => self.conversation.wait_for_cgroup(),
             Step::Await(Barrier::TreesOpened) => self.wait_for_trees(program),
             Step::Await(Barrier::SourcesOpened) => self.wait_for_sources(),
+            Step::Await(Barrier::Committed) => self.wait_for_commit(program),
             Step::Await(barrier) => self.conversation.wait_for(*barrier),
             Step::AwaitTree { slot } => self.wait_for_tree(*slot),
             Step::AwaitStart { listener } => self.await_start(*listener, program),
@@ -217,7 +221,7 @@ impl Init {
             Step::ChangeDirectory { path, create } => self.change_directory(path, *create),
             Step::SetHome { uid } => self.set_home(*uid, program),
             Step::ResolveProgram => self.resolve_program(program),
-            Step::LoadSeccomp { filter, flags } => self.load_seccomp(filter, *flags),
+            Step::LoadSeccomp { filter, flags } => self.load_seccomp(filter.as_deref(), *flags),
             Step::SealDescriptors { preserve } => self.seal_descriptors(*preserve),
             Step::Exec { args, env } => self.exec(args, env),
             // The compiler and init are built from one source; this arm is for the lint of non-exhaustive enums.

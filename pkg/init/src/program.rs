@@ -98,7 +98,14 @@ impl Init {
 
     /// Loads the filter; with a listener, whoever started this takes the listener from our table and sends a byte. In front of a clone, or
     /// of the wait for a start, the plan has made sure that the filter forbids nothing of what comes.
-    pub(crate) fn load_seccomp(&mut self, filter: &[u8], flags: u32) -> Outcome {
+    pub(crate) fn load_seccomp(&mut self, filter: Option<&[u8]>, flags: u32) -> Outcome {
+        let sent = self.filter.take();
+        let missing = Failure { attempt: Attempt::Decode, errno: Errno::ENOENT, detail: 0 };
+        let (filter, flags) = match (filter, &sent) {
+            (Some(filter), _) => (filter, flags),
+            (None, Some((filter, flags))) => (filter.as_slice(), *flags),
+            (None, None) => return Err(missing),
+        };
         let last = !self.clones && !self.waits;
         if last {
             self.announce()?;

@@ -7,9 +7,10 @@
 //! characters beyond the basic plane written as escapes, are left to it.
 
 pub mod base64;
+mod end;
 mod names;
 
-use serde::de::value::BorrowedStrDeserializer;
+use serde::de::value::{BorrowedStrDeserializer, SeqDeserializer};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
@@ -35,7 +36,21 @@ pub fn from_str<T: de::DeserializeOwned>(text: &str) -> serde_json::Result<T> {
 
 /// The value that `text` holds; none if it is wrong, or of a kind that is left to serde_json, as a property's name in another case is.
 pub fn read<'de, T: de::Deserialize<'de>>(text: &'de str) -> Option<T> {
-    let mut input = Quick { text, rest: text.as_bytes(), depth: 0, key: "", fields: &[] };
+    read_with(text, None)
+}
+
+/// The name of a newtype struct around an object that [`read_leaving`] may leave unread: its visitor gets a sequence of two numbers then,
+/// the places in the text where the object begins and where it ends.
+pub const LEFT: &str = "cofferdam_json::LEFT";
+
+/// As [`read`], but the objects in a [`LEFT`] are only gone past. Where their braces are in order, all else in them may be wrong: whoever
+/// reads them later has to say so. One is read all the same if one of its strings ends with `wanted`, or has an escape and could.
+pub fn read_leaving<'de, T: de::Deserialize<'de>>(text: &'de str, wanted: &'static str) -> Option<T> {
+    read_with(text, Some(wanted))
+}
+
+fn read_with<'de, T: de::Deserialize<'de>>(text: &'de str, wanted: Option<&'static str>) -> Option<T> {
+    let mut input = Quick { text, rest: text.as_bytes(), depth: 0, key: "", fields: &[], wanted };
     let value = T::deserialize(&mut input).ok()?;
     input.peek().is_none().then_some(value)
 }
@@ -49,6 +64,8 @@ struct Quick<'de> {
     key: &'de str,
     /// and what its object may hold; nothing if it is a map.
     fields: &'static [&'static str],
+    /// Which strings keep an object from being left unread; none where none is left.
+    wanted: Option<&'static str>,
 }
 
 /// What is read here is not this. The words of an error are serde_json's to find.
@@ -276,6 +293,17 @@ impl<'de> Quick<'de> {
         self.expect(bracket)
     }
 
+    /// Goes past an object and says where it stands, or stays in front of what has to be read.
+    fn leave(&mut self, wanted: &str) -> Option<[usize; 2]> {
+        if self.peek() != Some(b'{') {
+            return None;
+        }
+        let begin = self.text.len() - self.rest.len();
+        let length = end::of_object(self.rest, wanted)?;
+        self.rest = &self.rest[length..];
+        Some([begin, begin + length])
+    }
+
     /// Whether there is one more in a list that ends with `close`; goes behind the comma.
     #[inline]
     fn more(&mut self, first: &mut bool, close: u8) -> Result<bool, No> {
@@ -413,9 +441,14 @@ impl<'de> Deserializer<'de> for &mut Quick<'de> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, No> {
+        if let Some(wanted) = self.wanted.filter(|_| name == LEFT)
+            && let Some(places) = self.leave(wanted)
+        {
+            return visitor.visit_seq(SeqDeserializer::new(places.into_iter()));
+        }
         visitor.visit_newtype_struct(self)
     }
 
@@ -600,6 +633,94 @@ mod tests {
         limit: Option<u64>,
         unified: BTreeMap<String, String>,
         inner: Vec<Limits>,
+    }
+
+    /// An object that may be left, by its text.
+    #[derive(Debug, PartialEq)]
+    enum Part {
+        Read(Value),
+        Left(usize, usize),
+    }
+
+    impl<'de> de::Deserialize<'de> for Part {
+        fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Part, D::Error> {
+            struct Either;
+
+            impl<'de> Visitor<'de> for Either {
+                type Value = Part;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a part")
+                }
+
+                fn visit_newtype_struct<D: Deserializer<'de>>(self, input: D) -> Result<Part, D::Error> {
+                    de::Deserialize::deserialize(input).map(Part::Read)
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut places: A) -> Result<Part, A::Error> {
+                    let mut place = || Ok(places.next_element()?.expect("two places"));
+                    Ok(Part::Left(place()?, place()?))
+                }
+            }
+            input.deserialize_newtype_struct(LEFT, Either)
+        }
+    }
+
+    type Parts = (u8, Option<Part>, Vec<String>);
+
+    #[test]
+    fn an_object_is_left_unread_up_to_its_end() {
+        for object in [
+            "{}",
+            "{ }",
+            r#"{"a": [1, {"b": "}{]["}], "c": {}, "d": null}"#,
+            "{\n    \"a\" :\t[ true,\n false ] }",
+            "{\"a\": }",
+            "{[}]",
+            "{\"a\" \"b\" 1 , ,}",
+            "{\"\u{1}\"}",
+        ] {
+            for text in [format!("[1, {object} , [\"x\"]]"), format!("[1,{object},[\"x\"]]")] {
+                let Some((1, Some(Part::Left(from, to)), rest)) = read_leaving::<Parts>(&text, "wanted")
+                else {
+                    panic!("{text}");
+                };
+                assert_eq!((&text[from..to], rest), (object, vec!["x".to_owned()]), "{text}");
+                // Whoever reads all reads it, too, or says what is wrong.
+                let whole = serde_json::from_str::<Value>(object).ok().map(Part::Read);
+                assert_eq!(read::<Parts>(&text).map(|(_, part, _)| part), whole.map(Some), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_no_end_is_not_left() {
+        for text in [
+            "[1, {, [\"x\"]]",
+            "[1, {\"a\": [}, [\"x\"]]",
+            "[1, {\"a, [\"x\"]]",
+            "[1, {}}, [\"x\"]]",
+            "[1, {} {}, [\"x\"]]",
+            "[1, {",
+        ] {
+            assert_eq!(read_leaving::<Parts>(text, "wanted"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_with_a_wanted_string_or_an_escape_is_read() {
+        let part = |object: &str| {
+            let text = format!("[1, {object}, []]");
+            read_leaving::<Parts>(&text, "wanted").and_then(|(_, part, _)| part)
+        };
+        for object in
+            [r#"{"a": ["b", "wanted"]}"#, r#"{"wanted": 1}"#, r#"{"a": "want\u0065d"}"#, r#"{"\n": []}"#]
+        {
+            assert_eq!(part(object), Some(Part::Read(serde_json::from_str(object).unwrap())), "{object}");
+        }
+        assert!(matches!(part(r#"{"a": "wanted "}"#), Some(Part::Left(..))));
+        assert_eq!(part("null"), None);
+        assert_eq!(part("7"), Some(Part::Read(7.into())));
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! A container's compiled seccomp filter, as its state keeps it for later execs: Docker's profile is 12 kB of JSON, its filter
 //! 2.6 kB, and an exec has nothing to compile.
 
-use crate::Plan;
+use crate::{Host, Plan, seccomp};
 use cofferdam_json::base64;
-use cofferdam_spec::Spec;
+use cofferdam_seccomp::Seccomp;
+use cofferdam_spec::{Profile, Refused, Spec};
 use cofferdam_step::Step;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -25,24 +26,59 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// The filter that a container's plan loads; none without seccomp.
+    /// The filter that a container's plan loads; none without seccomp. In place of one that is to be made by
+    /// [`HostStep::CompileFilter`](crate::HostStep) stands an empty one, which no kernel takes.
     pub fn of(spec: &Spec, plan: &Plan) -> Option<Filter> {
-        let profile = spec.linux.seccomp.as_ref()?;
+        let profile = match spec.linux.seccomp.as_ref()? {
+            Profile::Read(profile) => profile,
+            Profile::Unread { .. } => return Some(Filter::default()),
+        };
         let (program, flags) = plan.init.iter().find_map(|step| match step {
-            Step::LoadSeccomp { filter, flags } => Some((filter.clone(), *flags)),
+            Step::LoadSeccomp { filter, flags } => Some((filter.clone()?, *flags)),
             _ => None,
         })?;
-        Some(Filter {
+        Some(Filter::new(profile, program, flags))
+    }
+
+    /// The filter of the profile in a config, and the compiler's warnings.
+    ///
+    /// # Errors
+    /// When the profile is refused, or there is none.
+    pub fn compile(spec: &Spec, host: &Host) -> Result<(Filter, Vec<String>), Refused> {
+        let profile = match &spec.linux.seccomp {
+            Some(profile) => profile.read()?,
+            None => return Err(Refused::new("/linux/seccomp", seccomp::SECTION, "is missing")),
+        };
+        let program = seccomp::compile(&profile, host)?;
+        let filter = Filter::new(&profile, program.to_bytes(), program.flags);
+        Ok((filter, program.warnings))
+    }
+
+    fn new(profile: &Seccomp, program: Vec<u8>, flags: u32) -> Filter {
+        Filter {
             program,
             flags,
             listener_path: profile.listener_path.clone().unwrap_or_default(),
             listener_metadata: profile.listener_metadata.clone().unwrap_or_default(),
-        })
+        }
     }
 
     /// The step that loads it.
     pub(crate) fn load(&self) -> Step {
-        Step::LoadSeccomp { filter: self.program.clone(), flags: self.flags }
+        Step::LoadSeccomp { filter: Some(self.program.clone()), flags: self.flags }
+    }
+}
+
+impl Plan {
+    /// Puts a filter into the plan that otherwise comes with [`Barrier::Committed`](cofferdam_step::Barrier): for printing.
+    pub fn show_filter(&mut self, filter: Filter) {
+        for step in &mut self.init {
+            if let Step::LoadSeccomp { filter: place @ None, flags } = step {
+                *flags = filter.flags;
+                *place = Some(filter.program);
+                return;
+            }
+        }
     }
 }
 

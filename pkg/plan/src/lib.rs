@@ -237,6 +237,8 @@ pub enum HostStep {
         /// In order.
         hooks: Vec<Hook>,
     },
+    /// Reads and compiles the seccomp profile, whose filter goes to init with [`Barrier::Committed`].
+    CompileFilter,
     /// Writes the state (created; running for `run`) and the pid file.
     Commit,
 }

@@ -9,7 +9,7 @@ use crate::{Host, HostStep, Options, Plan, Refused, SlotSource, Spec};
 use crate::{
     annotations, cgroup, devices, hooks, limits, mounts, namespaces, netdevices, process, seccomp, sysctl,
 };
-use cofferdam_spec::{Process, clean};
+use cofferdam_spec::{Process, Profile, clean};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 
 /// Compiles the plan of `create` and `run`.
@@ -71,6 +71,10 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
         limits::from_the_host(&mut draft, process);
     }
     draft.host(HostStep::Release(Barrier::CgroupJoined));
+    if let Some(Profile::Unread { .. }) = &spec.linux.seccomp {
+        // Nobody waits for the host side now, in front of hooks and the commit.
+        draft.host(HostStep::CompileFilter);
+    }
 
     if !wanted.clones_last {
         draft.step(Step::NewSession);

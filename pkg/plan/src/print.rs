@@ -236,6 +236,7 @@ impl Display for HostStep {
             HostStep::OpenTree { slot } => write!(f, "open slot {} in init's mount namespace", slot.0),
             HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
+            HostStep::CompileFilter => f.write_str("compile the seccomp filter"),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
                 write!(f, "map uids {} gids {}", mappings(uid), mappings(gid))?;
                 f.write_str(if *deny_setgroups { ", deny setgroups" } else { "" })

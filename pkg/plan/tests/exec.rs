@@ -2,7 +2,7 @@
 
 mod support;
 
-use cofferdam_plan::{ExecOptions, ExecTarget, Host, Plan, compile, compile_exec};
+use cofferdam_plan::{ExecOptions, ExecTarget, Filter, Host, Plan, compile, compile_exec};
 use cofferdam_spec::Process;
 use cofferdam_step::{Namespace, Step};
 use serde_json::{Value, json};
@@ -16,7 +16,8 @@ fn process(change: Value) -> Process {
 }
 
 fn target(change: Value) -> ExecTarget {
-    let spec = changed(change);
+    let mut spec = changed(change);
+    spec.read_all().unwrap();
     let plan = compile(&spec, &v2(), &options()).unwrap();
     ExecTarget::of(&spec, &v2(), &options(), &plan).unwrap()
 }
@@ -27,6 +28,17 @@ fn exec(change: Value) -> Plan {
 
 fn refusal(change: Value, options: &ExecOptions) -> String {
     compile_exec(&process(change), &target(json!({})), &v2(), options).unwrap_err().to_string()
+}
+
+/// What was never compiled is not "no filter".
+#[test]
+fn a_target_without_its_filter_has_one_that_no_kernel_takes() {
+    let spec = changed(json!({"linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}}));
+    let plan = compile(&spec, &v2(), &options()).unwrap();
+    let target = ExecTarget::of(&spec, &v2(), &options(), &plan).unwrap();
+    assert_eq!(target.seccomp, Some(Filter::default()));
+    let plan = compile_exec(&process(json!({})), &target, &v2(), &ExecOptions::default()).unwrap();
+    assert!(plan.init.contains(&Step::LoadSeccomp { filter: Some(Vec::new()), flags: 0 }));
 }
 
 #[test]

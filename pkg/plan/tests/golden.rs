@@ -4,13 +4,13 @@
 
 mod support;
 
-use cofferdam_plan::{Driver, Options, Spec, compile};
+use cofferdam_plan::{Driver, Filter, HostStep, Options, Spec, compile};
 use std::fs;
 use std::path::Path;
 
 fn golden(name: &str) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let spec = Spec::parse(&fs::read(directory.join(format!("{name}.json"))).unwrap()).unwrap();
+    let spec = Spec::parse_most(fs::read_to_string(directory.join(format!("{name}.json"))).unwrap()).unwrap();
     let systemd = name.contains("v2-systemd");
     let host = if systemd { support::v2() } else { support::v1() };
     let options = Options {
@@ -20,7 +20,10 @@ fn golden(name: &str) {
         console: spec.process.as_ref().is_some_and(|process| process.terminal),
         ..Options::default()
     };
-    let plan = compile(&spec, &host, &options).unwrap();
+    let mut plan = compile(&spec, &host, &options).unwrap();
+    if plan.host.contains(&HostStep::CompileFilter) {
+        plan.show_filter(Filter::compile(&spec, &host).unwrap().0);
+    }
     let text = plan.to_string();
     let path = directory.join(format!("{name}.plan"));
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -89,9 +89,11 @@ fn plans() -> Vec<(String, Plan)> {
                 let plan = compile(&changed(change.clone()), &host, &options).unwrap();
                 plans.push((format!("run {run} on {name}: {change}"), plan));
             }
-            let spec = changed(change.clone());
+            let mut spec = changed(change.clone());
+            spec.read_all().unwrap();
             let created = compile(&spec, &host, &options()).unwrap();
             let target = ExecTarget::of(&spec, &host, &options(), &created).unwrap();
+            plans.push((format!("create on {name}, all of the config read: {change}"), created));
             let process = spec.process.as_ref().unwrap();
             let plan = compile_exec(process, &target, &host, &ExecOptions::default()).unwrap();
             plans.push((format!("exec on {name}: {change}"), plan));
@@ -273,6 +275,29 @@ fn a_filter_with_a_listener_is_loaded_by_create_unless_it_is_in_the_way() {
     strict["linux"]["seccomp"]["defaultAction"] = json!("SCMP_ACT_ERRNO");
     assert_eq!(where_it_is(strict, false), (false, true));
     assert_eq!(where_it_is(json!({"linux": {"seccomp": seccomp()}}), false), (false, true));
+}
+
+/// What is left unread is compiled when init is on its way and needs nothing more, and is there in front of all that a bad one must not
+/// reach: hooks, the state that execs go by.
+#[test]
+fn a_profile_that_is_not_read_yet_is_compiled_while_init_works() {
+    let mut seen = 0;
+    for (name, plan) in plans() {
+        let sent = at(&plan, |step| matches!(step, Step::LoadSeccomp { filter: None, .. }));
+        let host = |step: HostStep| plan.host.iter().position(|known| *known == step);
+        let compiled = host(HostStep::CompileFilter);
+        assert_eq!(sent.is_some(), compiled.is_some(), "{name}");
+        let (Some(sent), Some(compiled)) = (sent, compiled) else { continue };
+        seen += 1;
+        assert!(
+            host(HostStep::Release(Barrier::CgroupJoined)).unwrap() < compiled,
+            "init waits for it: {name}"
+        );
+        let acts = |step: &HostStep| matches!(step, HostStep::RunHooks { .. } | HostStep::Commit);
+        assert!(compiled < plan.host.iter().position(acts).unwrap(), "{name}");
+        assert!(at(&plan, |step| *step == Step::Await(Barrier::Committed)).unwrap() < sent, "{name}");
+    }
+    assert!(seen > 20, "only {seen} plans have one");
 }
 
 /// All that can fail has failed by the time `create` returns.

@@ -1,6 +1,6 @@
 //! From bytes to values, with an error that says where.
 
-use crate::{Mount, Process, Refused, Spec};
+use crate::{Mount, Process, Profile, Refused, Spec, profile};
 use oci_spec::runtime::LinuxResources;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -29,12 +29,41 @@ pub enum LoadError {
 }
 
 impl Spec {
-    /// Reads config.json from `path`.
+    /// Reads config.json from `path`, but for a seccomp profile, which may be left unread.
     ///
     /// # Errors
     /// As [`Spec::parse`], and when the file cannot be read.
     pub fn load(path: &Path) -> Result<Spec, LoadError> {
-        Ok(Spec::parse(&read(path, "config.json")?)?)
+        let text = read(path, "config.json")?;
+        match String::from_utf8(text) {
+            Ok(text) => Ok(Spec::parse_most(text)?),
+            Err(error) => Ok(Spec::parse(error.as_bytes())?),
+        }
+    }
+
+    /// Reads config.json from memory, but for a seccomp profile, which may be left unread ([`Profile`]).
+    ///
+    /// # Errors
+    /// As [`Spec::parse`].
+    pub fn parse_most(text: String) -> Result<Spec, Refused> {
+        let Some(mut spec) = cofferdam_json::read_leaving::<Spec>(&text, profile::WANTED) else {
+            return Spec::parse(text.as_bytes());
+        };
+        if let Some(profile) = &mut spec.linux.seccomp {
+            profile.keep(text);
+        }
+        spec.accepted()
+    }
+
+    /// Reads a profile that was left unread.
+    ///
+    /// # Errors
+    /// When it is not JSON or has a value of the wrong type.
+    pub fn read_all(&mut self) -> Result<(), Refused> {
+        if let Some(profile) = &mut self.linux.seccomp {
+            *profile = Profile::Read(profile.read()?.into_owned());
+        }
+        Ok(())
     }
 
     /// Reads config.json from memory.
@@ -43,10 +72,13 @@ impl Spec {
     /// When it is not JSON, has a value of the wrong type (the message has the line, the pointer the place), or is of a
     /// version of the runtime-spec that is not 1.x up to 1.3.
     pub fn parse(text: &[u8]) -> Result<Spec, Refused> {
-        let mut spec: Spec = parse(text, "config.json")?;
-        crate::check::version(&spec.oci_version)?;
-        spec.bound_hooks()?;
-        Ok(spec)
+        parse::<Spec>(text, "config.json")?.accepted()
+    }
+
+    fn accepted(mut self) -> Result<Spec, Refused> {
+        crate::check::version(&self.oci_version)?;
+        self.bound_hooks()?;
+        Ok(self)
     }
 }
 

@@ -1,7 +1,8 @@
 //! config.json: its types, its defaults, and what it may not say.
 //!
 //! Three doors. [`Spec::load`] reads the file: what is absent or `null` has its default from there on (an absent boolean is
-//! `false`, an absent list is empty), and what is not JSON of the right shape is refused with a pointer and a line.
+//! `false`, an absent list is empty), and what is not JSON of the right shape is refused with a pointer and a line (in a seccomp
+//! profile, when that is read: [`Profile`]).
 //! [`Spec::check`] holds the parsed value against every MUST of runtime-spec 1.3 that can be decided without a look at the
 //! machine. [`default_spec`] is what `cofferdam spec` writes.
 //!
@@ -29,6 +30,7 @@ mod json;
 pub mod linux;
 mod path;
 mod process;
+mod profile;
 mod refused;
 mod spec;
 
@@ -43,6 +45,7 @@ pub use linux::{
 };
 pub use path::{clean, lies_in};
 pub use process::{Capabilities, ConsoleSize, ExecCpuAffinity, IoPriority, Process, Rlimit, Scheduler, User};
+pub use profile::Profile;
 pub use refused::Refused;
 pub use spec::{Hook, Hooks, Mount, Root, Spec};
 

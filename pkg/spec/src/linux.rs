@@ -1,7 +1,7 @@
 //! `/linux`: namespaces, devices, cgroups and the rest of what is the kernel's.
 
+use crate::Profile;
 use crate::json::nullable;
-use cofferdam_seccomp::Seccomp;
 use oci_spec::runtime::{
     LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxHugepageLimit, LinuxMemory, LinuxNetwork, LinuxPids,
     LinuxRdma, LinuxResources,
@@ -39,7 +39,7 @@ pub struct Linux {
     pub net_devices: BTreeMap<String, NetDevice>,
     /// `seccomp`
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub seccomp: Option<Seccomp>,
+    pub seccomp: Option<Profile>,
     /// `rootfsPropagation`; empty for none.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub rootfs_propagation: String,

@@ -121,9 +121,10 @@ impl Display for Step {
             Step::ChangeDirectory { path, .. } => write!(f, "change directory to {path}"),
             Step::SetHome { uid } => write!(f, "set HOME of uid {uid}"),
             Step::ResolveProgram => f.write_str("find the program"),
-            Step::LoadSeccomp { filter, .. } => {
+            Step::LoadSeccomp { filter: Some(filter), .. } => {
                 write!(f, "load seccomp filter of {} instructions", filter.len() / 8)
             }
+            Step::LoadSeccomp { filter: None, .. } => f.write_str("load seccomp filter"),
             Step::SealDescriptors { .. } => f.write_str("seal descriptors"),
             Step::Exec { args, .. } => write!(f, "exec {}", args.first().map_or("", |arg| arg.as_str())),
         }

@@ -5,7 +5,8 @@
 //! The three meet only here, so this crate has no system call and no I/O, and works without `std` (init has none).
 //!
 //! On the wire (one stream socket between the runtime and init) a [`Program`] goes in as a little-endian `u32` length and
-//! that many bytes of postcard; then single bytes, one a [`Barrier`], go in; fixed-size [`Report`]s come out.
+//! that many bytes of postcard; then single bytes, one a [`Barrier`], go in, and behind one of them perhaps a filter ([`FilterHead`]);
+//! fixed-size [`Report`]s come out.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -171,6 +172,7 @@ pub enum Barrier {
     RuntimeHooks = 3,
     /// `create`: state and pid file are written, the container may wait for its `start`.
     /// `run`: state and pid file are written, the process may start.
+    /// Behind the byte comes the filter, if the program loads one that it has not.
     Committed = 4,
     /// The host side has opened the trees that init mounts, in init's own mount namespace. They come with the byte, in the order of the
     /// slots that are still empty; when they are many, [`Barrier::MORE`] stands in for it before the last ones.
@@ -202,6 +204,31 @@ impl Barrier {
             8 => Some(Barrier::SourcesOpened),
             _ => None,
         }
+    }
+}
+
+/// What is in front of a seccomp filter that the host side sends behind its steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FilterHead {
+    /// `SECCOMP_FILTER_FLAG_*`
+    pub flags: u32,
+    /// How many bytes of `struct sock_filter` follow.
+    pub length: u32,
+}
+
+impl FilterHead {
+    /// Bytes on the wire.
+    pub const SIZE: usize = 8;
+
+    /// The head on the wire.
+    pub const fn to_bytes(self) -> [u8; FilterHead::SIZE] {
+        (self.flags as u64 | (self.length as u64) << 32).to_le_bytes()
+    }
+
+    /// The head that stands on the wire.
+    pub const fn from_bytes(bytes: [u8; FilterHead::SIZE]) -> FilterHead {
+        let both = u64::from_le_bytes(bytes);
+        FilterHead { flags: both as u32, length: (both >> 32) as u32 }
     }
 }
 
@@ -497,8 +524,9 @@ pub enum Step {
     ResolveProgram,
     /// Opens the `NOTIFY` listener's way back and loads the filter; with a listener its descriptor number is reported.
     LoadSeccomp {
-        /// `struct sock_filter` array, native byte order, eight bytes an instruction.
-        filter: Vec<u8>,
+        /// `struct sock_filter` array, native byte order, eight bytes an instruction. None is one that comes with
+        /// [`Barrier::Committed`], behind a [`FilterHead`], with its flags.
+        filter: Option<Vec<u8>>,
         /// `SECCOMP_FILTER_FLAG_*`
         flags: u32,
     },

@@ -14,6 +14,7 @@ extern crate alloc as alloc_crate;
 #[cfg(feature = "std")]
 extern crate std;
 
+pub mod bytes;
 pub mod call;
 pub mod cred;
 mod errno;

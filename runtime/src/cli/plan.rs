@@ -5,7 +5,7 @@ use super::create::{self, BUNDLE, CONFIG, NO_NEW_KEYRING, NO_PIVOT, PRESERVE_FDS
 use super::{Context, say};
 use crate::create::plan_options;
 use crate::error::Error;
-use cofferdam_plan::{Host, Options};
+use cofferdam_plan::{Filter, Host, HostStep, Options};
 use std::ffi::OsString;
 
 pub static GRAMMAR: Grammar = Grammar {
@@ -39,7 +39,12 @@ pub fn run(context: &Context, said: &Words) -> Result<i32, Error> {
         .map_err(|error| Error::call("look at this machine", error))?;
     // Somebody would hold the terminal.
     let plan_options = Options { console, ..plan_options(&options, &host) };
-    let plan = cofferdam_plan::compile(&spec, &host, &plan_options)?;
+    let mut plan = cofferdam_plan::compile(&spec, &host, &plan_options)?;
+    if plan.host.contains(&HostStep::CompileFilter) {
+        let (filter, mut warnings) = Filter::compile(&spec, &host)?;
+        plan.show_filter(filter);
+        plan.warnings.append(&mut warnings);
+    }
     for warning in &plan.warnings {
         tracing::warn!("{warning}");
     }

@@ -19,15 +19,18 @@ impl Conversation {
         unless_gone(net::send(&self.0, &message))
     }
 
-    /// Lets init pass a barrier, and gives it descriptors with that.
-    pub(super) fn release(&self, barrier: Barrier, fds: &[OwnedFd]) -> Result<()> {
+    /// Lets init pass a barrier, and gives it descriptors with that, or bytes behind it.
+    pub(super) fn release(&self, barrier: Barrier, fds: &[OwnedFd], behind: &[u8]) -> Result<()> {
         let mut left = fds.chunks(net::MOST_FDS).peekable();
         while let Some(some) = left.next() {
             let byte = if left.peek().is_some() { Barrier::MORE } else { barrier as u8 };
             let numbers: Vec<Raw> = some.iter().map(AsRawFd::as_raw_fd).collect();
             unless_gone(net::send_fds(&self.0, &[byte], &numbers))?;
         }
-        if fds.is_empty() { self.answer(barrier as u8) } else { Ok(()) }
+        match fds {
+            [] => unless_gone(net::send(&self.0, &[&[barrier as u8], behind].concat())),
+            _ => Ok(()),
+        }
     }
 
     /// Sends one byte.

@@ -17,9 +17,9 @@ use crate::error::{Ending, Error};
 use crate::report::StepFailed;
 use crate::timeline;
 use cofferdam_cgroup::{Cgroup, Options as CgroupOptions, Prepared, Settings};
-use cofferdam_plan::{HostStep, Plan};
+use cofferdam_plan::{Filter, HostStep, Plan};
 use cofferdam_spec::Hook;
-use cofferdam_step::{Barrier, Namespace, Program, Report, ReportKind, Step};
+use cofferdam_step::{Barrier, FilterHead, Namespace, Program, Report, ReportKind, Step};
 use cofferdam_sys::{AsFd as _, Errno, Fd, Raw, children, process};
 use nix::libc;
 use road::{Arrival, Departure, Traveller};
@@ -34,6 +34,8 @@ pub trait Companion {
     fn run_hooks(&mut self, kind: &str, hooks: &[Hook], pid: i32) -> Result<(), Error>;
     /// Writes state and pid file; init is alive and cannot run the container's program before this returns.
     fn commit(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error>;
+    /// Compiles the seccomp filter of a plan with [`HostStep::CompileFilter`].
+    fn compile_filter(&mut self) -> Result<&Filter, Error>;
     /// Gets the listener of a seccomp filter with NOTIFY, before the program makes its first call.
     fn seccomp_listener(&mut self, pid: i32, listener: Fd) -> Result<(), Error>;
 }
@@ -129,6 +131,8 @@ struct Journey<'a> {
     tasks: Vec<OwnedFd>,
     /// What init mounts, opened in its mount namespace.
     trees: Vec<OwnedFd>,
+    /// The seccomp filter that is sent at the end, behind its head.
+    filter: Vec<u8>,
     /// Init has said that only the execve is left.
     executing: bool,
 }
@@ -143,6 +147,7 @@ impl<'a> Journey<'a> {
             traveller: None,
             tasks: Vec::new(),
             trees: Vec::new(),
+            filter: Vec::new(),
             executing: false,
         }
     }
@@ -196,6 +201,14 @@ impl<'a> Journey<'a> {
                 completed.map_err(|error| Error::below("unable to apply cgroup configuration", error))
             }
             HostStep::EnterCgroup => self.enter_cgroup(),
+            HostStep::CompileFilter => {
+                let filter = companion.compile_filter()?;
+                let length = u32::try_from(filter.program.len())
+                    .map_err(|_| Error::call("send the seccomp filter", Errno::E2BIG))?;
+                self.filter.extend_from_slice(&FilterHead { flags: filter.flags, length }.to_bytes());
+                self.filter.extend_from_slice(&filter.program);
+                Ok(())
+            }
             HostStep::MapIds { uid, gid, deny_setgroups } => {
                 ids::map(self.traveller()?.pid, uid, gid, *deny_setgroups)
             }
@@ -222,7 +235,11 @@ impl<'a> Journey<'a> {
                     }
                     _ => Vec::new(),
                 };
-                let sent = self.traveller()?.conversation.release(*barrier, &fds);
+                let filter = match barrier {
+                    Barrier::Committed => std::mem::take(&mut self.filter),
+                    _ => Vec::new(),
+                };
+                let sent = self.traveller()?.conversation.release(*barrier, &fds, &filter);
                 sent.map_err(|errno| Error::call("speak to init", errno))
             }
             HostStep::Await(barrier) => self.await_barrier(*barrier, companion),

@@ -71,7 +71,7 @@ pub fn changed(change: Value) -> Spec {
     let mut base: Value = serde_json::from_str(include_str!("../golden/runc-spec.json")).unwrap();
     base["process"]["terminal"] = false.into();
     merge(&mut base, change);
-    Spec::parse(base.to_string().as_bytes()).unwrap()
+    Spec::parse_most(base.to_string()).unwrap()
 }
 
 /// `create` of a container called `c1`.
