@@ -154,10 +154,6 @@ struct Creation<'a> {
 
 impl Creation<'_> {
     fn carry_out(&mut self) -> Result<Process, Error> {
-        // The filter is for execs, which there are none of before the second state.
-        let filter = self.saved.exec.target.seccomp.take();
-        self.home.write(&self.saved)?;
-        self.saved.exec.target.seccomp = filter;
         let console = match (&self.options.console, &self.options.console_socket) {
             (Some(socket), _) => Some(Fd::from(sockets::duplicate(socket)?)),
             (None, Some(path)) => Some(Fd::from(sockets::connect(path)?)),
@@ -215,13 +211,25 @@ impl Companion for Creation<'_> {
         hooks::run(hooks::kind(kind), hooks, &state, &self.spec.annotations)
     }
 
-    fn commit(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error> {
+    fn record_plan(&mut self) -> Result<(), Error> {
+        // The filter is for execs, which there are none of before the second state.
+        let filter = self.saved.exec.target.seccomp.take();
+        let written = self.home.write(&self.saved);
+        self.saved.exec.target.seccomp = filter;
+        written
+    }
+
+    fn draft_state(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error> {
         use std::os::fd::AsFd;
         self.saved.init = Some(Init::of(pid, pidfd.as_fd())?);
         if let Some(cgroup) = cgroup {
             self.saved.cgroup = cgroup.clone();
         }
-        self.home.write(&self.saved)?;
+        self.home.draft(&self.saved)
+    }
+
+    fn commit(&mut self, pid: i32, pidfd: &Fd) -> Result<(), Error> {
+        self.home.publish()?;
         let receiver = || self.spec.annotations.get(PIDFD_RECEIVER).map(PathBuf::from);
         if let Some(path) = self.options.pidfd_socket.clone().or_else(receiver) {
             sockets::send_pidfd(&path, pidfd)?;

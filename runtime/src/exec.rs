@@ -80,7 +80,15 @@ impl Companion for Tenancy<'_> {
         Err(Error::Unsupported(format!("exec runs no {kind} hooks")))
     }
 
-    fn commit(&mut self, pid: i32, pidfd: &Fd, _: Option<&Cgroup>) -> Result<(), Error> {
+    fn record_plan(&mut self) -> Result<(), Error> {
+        Err(Error::Unsupported("exec makes no cgroup".into()))
+    }
+
+    fn draft_state(&mut self, _: i32, _: &Fd, _: Option<&Cgroup>) -> Result<(), Error> {
+        Err(Error::Unsupported("exec writes no state".into()))
+    }
+
+    fn commit(&mut self, pid: i32, pidfd: &Fd) -> Result<(), Error> {
         if let Some(path) = &self.options.pidfd_socket {
             sockets::send_pidfd(path, pidfd)?;
         }

@@ -3,10 +3,10 @@
 use crate::draft::Draft;
 use crate::idmap::Ids;
 use crate::namespaces::Wanted;
-use crate::{Host, HostStep, Options};
+use crate::{Host, HostStep, Options, SlotSource};
 use cofferdam_cgroup::resctrl::ClassOfService;
 use cofferdam_cgroup::systemd::annotation;
-use cofferdam_cgroup::{Driver, Placement, default_device_rules, place, translate};
+use cofferdam_cgroup::{Dir, Driver, Placement, default_device_rules, place, translate};
 use cofferdam_spec::{IntelRdt, Refused, Spec};
 use cofferdam_step::Namespace;
 use oci_spec::runtime::LinuxResources;
@@ -34,8 +34,26 @@ pub(crate) fn prepare(
         settings.properties.append(&mut annotation::properties(&spec.annotations).map_err(refused)?);
     }
     let owner = owner(spec, wanted, ids);
+    draft.host(HostStep::RecordPlan);
     draft.host(HostStep::PrepareCgroup { placement: placement.clone(), settings: Box::new(settings), owner });
     Ok(placement)
+}
+
+/// Lets init be on its way before its cgroup is prepared, where the spawn needs nothing of that: neither is it born in a cgroup of v2, nor
+/// does a mount's source lie in one.
+pub(crate) fn prepare_behind_the_spawn(draft: &mut Draft, placement: &Placement) {
+    let trees = draft.slots.iter().any(|slot| matches!(slot, SlotSource::Tree { .. }));
+    if trees || placement.unit.is_some() || placement.dirs.iter().any(Dir::is_unified) {
+        return;
+    }
+    let first = |step: &HostStep| matches!(step, HostStep::RecordPlan | HostStep::PrepareCgroup { .. });
+    let Some(completed) = draft.host.iter().position(|step| matches!(step, HostStep::CompleteCgroup)) else {
+        return;
+    };
+    let (before, mut host): (Vec<_>, Vec<_>) = draft.host.drain(..=completed).partition(first);
+    let complete = host.len() - 1;
+    host.splice(complete..complete, before);
+    draft.host.splice(..0, host);
 }
 
 /// `/linux/intelRdt`

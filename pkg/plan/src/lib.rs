@@ -239,7 +239,11 @@ pub enum HostStep {
     },
     /// Reads and compiles the seccomp profile, whose filter goes to init with [`Barrier::Committed`].
     CompileFilter,
-    /// Writes the state (created; running for `run`) and the pid file.
+    /// Writes down what is going to be made, so that whoever finds it behind a crash can take it away: in front of the first cgroup.
+    RecordPlan,
+    /// Writes the state (created; running for `run`) where nobody sees it yet.
+    DraftState,
+    /// Lets everybody see the state, and writes the pid file.
     Commit,
 }
 

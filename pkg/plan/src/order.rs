@@ -104,6 +104,9 @@ pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refu
     // They are what the container can exchange: with the program's rights and below its filter, as with runc.
     hooks::start_container(&mut draft, spec, options);
     draft.step(Step::Exec { args: process.args.clone(), env: process::environment(process) });
+    if !road.staged {
+        cgroup::prepare_behind_the_spawn(&mut draft, &placement);
+    }
     Ok(draft.plan(road))
 }
 
@@ -267,6 +270,7 @@ pub(crate) fn behind_the_clone(draft: &mut Draft, process: &Process) {
 /// Where `create` ends and `start` goes on. Only now does the container exist for others: whoever enters init's namespaces before its
 /// root is the container's is in the host's.
 fn commit(draft: &mut Draft, options: &Options) {
+    draft.host(HostStep::DraftState);
     draft.host(HostStep::Await(Barrier::Committed));
     draft.step(Step::Tell(Barrier::Committed));
     draft.host(HostStep::Commit);

@@ -236,6 +236,8 @@ impl Display for HostStep {
             HostStep::OpenTree { slot } => write!(f, "open slot {} in init's mount namespace", slot.0),
             HostStep::CompleteCgroup => f.write_str("complete the cgroup"),
             HostStep::EnterCgroup => f.write_str("move init into the cgroup"),
+            HostStep::RecordPlan => f.write_str("write down what is going to be made"),
+            HostStep::DraftState => f.write_str("draft the state"),
             HostStep::CompileFilter => f.write_str("compile the seccomp filter"),
             HostStep::MapIds { uid, gid, deny_setgroups } => {
                 write!(f, "map uids {} gids {}", mappings(uid), mappings(gid))?;
@@ -250,7 +252,7 @@ impl Display for HostStep {
             HostStep::Release(barrier) => write!(f, "tell init: {barrier}"),
             HostStep::Await(barrier) => write!(f, "await init: {barrier}"),
             HostStep::RunHooks { kind, hooks } => write!(f, "run {} {kind} hooks", hooks.len()),
-            HostStep::Commit => f.write_str("write state and pid file"),
+            HostStep::Commit => f.write_str("publish state and pid file"),
         }
     }
 }

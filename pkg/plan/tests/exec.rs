@@ -71,7 +71,7 @@ fn an_exec_joins_by_pidfd_and_comes_in_last() {
             "follow init to its clone",
             "move init into the cgroup",
             "tell init: cgroup joined",
-            "write state and pid file",
+            "publish state and pid file",
             "tell init: committed"
         ]
     );

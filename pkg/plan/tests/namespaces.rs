@@ -255,7 +255,7 @@ fn a_process_comes_into_a_shared_pid_namespace_last() {
     let at = |step: &str| all.iter().position(|known| known == step).unwrap();
     assert!(at("open the console") < from && at("raise rlimit 6 to 7") < from);
     assert_eq!(
-        host_steps(&last)[1..],
+        host_steps(&last)[2..],
         [
             "spawn init",
             "complete the cgroup",
@@ -263,8 +263,9 @@ fn a_process_comes_into_a_shared_pid_namespace_last() {
             "tell init: cgroup joined",
             "follow init to its clone",
             "tell init: clone followed",
+            "draft the state",
             "await init: committed",
-            "write state and pid file",
+            "publish state and pid file",
             "tell init: committed"
         ]
     );

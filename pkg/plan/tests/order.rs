@@ -277,6 +277,34 @@ fn a_filter_with_a_listener_is_loaded_by_create_unless_it_is_in_the_way() {
     assert_eq!(where_it_is(json!({"linux": {"seccomp": seccomp()}}), false), (false, true));
 }
 
+/// Whoever finds what a crash has left must know of all that lasts: cgroups. Init does not last: it ends with the host side.
+#[test]
+fn what_is_going_to_be_made_is_written_down_in_front_of_it() {
+    let mut behind = 0;
+    for (name, plan) in plans().into_iter().filter(|(name, _)| !name.starts_with("exec")) {
+        let host = |which: fn(&HostStep) -> bool| plan.host.iter().position(which).unwrap();
+        let recorded = host(|step| *step == HostStep::RecordPlan);
+        let prepared = host(|step| matches!(step, HostStep::PrepareCgroup { .. }));
+        let spawned = host(|step| *step == HostStep::Spawn);
+        assert_eq!(prepared, recorded + 1, "{name}");
+        assert!(prepared < host(|step| *step == HostStep::CompleteCgroup), "{name}");
+        assert!(prepared < spawned || !name.contains("on v2"), "init is born in its cgroup: {name}");
+        behind += usize::from(spawned < prepared);
+        let drafted = host(|step| *step == HostStep::DraftState);
+        let last = plan
+            .host
+            .iter()
+            .rposition(|step| matches!(step, HostStep::RunHooks { .. } | HostStep::FollowClone));
+        assert!(last.is_none_or(|last| last < drafted), "it is another process, or another state: {name}");
+        assert!(host(|step| *step == HostStep::EnterCgroup) < drafted, "{name}");
+        assert!(
+            drafted < host(|step| *step == HostStep::Await(Barrier::Committed)),
+            "init waits for it: {name}"
+        );
+    }
+    assert!(behind > 10, "only {behind} plans spawn first");
+}
+
 /// What is left unread is compiled when init is on its way and needs nothing more, and is there in front of all that a bad one must not
 /// reach: hooks, the state that execs go by.
 #[test]

@@ -323,7 +323,7 @@ fn personality_and_memory_policy_are_numbers() {
 
 #[test]
 fn the_container_s_user_owns_its_cgroup_when_it_may_write_to_it() {
-    let owner = |change: Value| match plan(change, &v2()).host.into_iter().next() {
+    let owner = |change: Value| match plan(change, &v2()).host.into_iter().nth(1) {
         Some(HostStep::PrepareCgroup { owner, .. }) => owner,
         other => panic!("{other:?}"),
     };
@@ -357,7 +357,7 @@ fn annotations_reach_the_systemd_unit_and_no_other_cgroup() {
     let change = json!({"annotations": {"org.systemd.property.TimeoutStopUSec": "uint64 5", "x": "y"}});
     let names = |options: &Options| {
         let plan = attempt(change.clone(), &v2(), options).unwrap();
-        match plan.host.into_iter().next() {
+        match plan.host.into_iter().nth(1) {
             Some(HostStep::PrepareCgroup { settings, .. }) => {
                 settings.properties.into_iter().map(|one| one.name).collect::<Vec<_>>()
             }

@@ -32,8 +32,12 @@ pub use slots::{Given, check_preserved};
 pub trait Companion {
     /// Runs hooks in the runtime's namespaces.
     fn run_hooks(&mut self, kind: &str, hooks: &[Hook], pid: i32) -> Result<(), Error>;
-    /// Writes state and pid file; init is alive and cannot run the container's program before this returns.
-    fn commit(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error>;
+    /// Writes the first state: what is going to be made.
+    fn record_plan(&mut self) -> Result<(), Error>;
+    /// Writes the state that [`Companion::commit`] is going to show; init is alive.
+    fn draft_state(&mut self, pid: i32, pidfd: &Fd, cgroup: Option<&Cgroup>) -> Result<(), Error>;
+    /// Shows the state and writes the pid file; init is alive and cannot run the container's program before this returns.
+    fn commit(&mut self, pid: i32, pidfd: &Fd) -> Result<(), Error>;
     /// Compiles the seccomp filter of a plan with [`HostStep::CompileFilter`].
     fn compile_filter(&mut self) -> Result<&Filter, Error>;
     /// Gets the listener of a seccomp filter with NOTIFY, before the program makes its first call.
@@ -244,9 +248,14 @@ impl<'a> Journey<'a> {
             }
             HostStep::Await(barrier) => self.await_barrier(*barrier, companion),
             HostStep::RunHooks { kind, hooks } => companion.run_hooks(kind, hooks, self.traveller()?.pid),
-            HostStep::Commit => {
+            HostStep::RecordPlan => companion.record_plan(),
+            HostStep::DraftState => {
                 let traveller = self.traveller.as_ref().ok_or_else(no_init)?;
-                companion.commit(traveller.pid, &traveller.pidfd, self.cgroup.as_ref())
+                companion.draft_state(traveller.pid, &traveller.pidfd, self.cgroup.as_ref())
+            }
+            HostStep::Commit => {
+                let traveller = self.traveller()?;
+                companion.commit(traveller.pid, &traveller.pidfd)
             }
         }
     }

@@ -325,9 +325,19 @@ impl LockedHome {
 
     /// Replaces state.json: a reader sees the old one or the new one, whole.
     pub fn write<C: Serialize, T: Serialize>(&self, state: &State<C, T>) -> Result<(), Error> {
+        self.draft(state)?;
+        self.publish()
+    }
+
+    /// Writes beside state.json what is to replace it.
+    pub fn draft<C: Serialize, T: Serialize>(&self, state: &State<C, T>) -> Result<(), Error> {
         let mut bytes = Vec::with_capacity(2048);
         serde_json::to_writer(&mut bytes, state).map_err(|error| Error::below("write the state", error))?;
-        self.write_file(STATE_NEW, &bytes)?;
+        self.write_file(STATE_NEW, &bytes)
+    }
+
+    /// Lets readers see what was drafted.
+    pub fn publish(&self) -> Result<(), Error> {
         self.put_in_place().map_err(|errno| {
             let what = format!("rename {} to", self.path.join(STATE_NEW).display());
             Error::io(what, self.path.join(STATE), errno)
