@@ -28,8 +28,8 @@ pub(crate) fn exec(container: &Container, options: &ExecOptions) -> Result<Proce
     let needs = Needs {
         apparmor: !options.process.apparmor_profile.is_empty(),
         selinux: !options.process.selinux_label.is_empty(),
-        seccomp: false,
-        procfs_pidns: false,
+        process_alone: true,
+        ..Needs::default()
     };
     let probe = timeline::timed("look at this machine", || Host::probe(&needs));
     let host = probe.map_err(|error| Error::call("look at this machine", error))?;

@@ -46,6 +46,8 @@ pub struct Needs {
     pub seccomp: bool,
     /// `linux.namespaces` has a pid namespace to join.
     pub procfs_pidns: bool,
+    /// A process joins a container that is there: nobody asks where cgroups are, nor what /dev gets.
+    pub process_alone: bool,
 }
 
 /// What the compiler knows of the machine.
@@ -66,7 +68,7 @@ pub struct Host {
     pub apparmor: bool,
     /// SELinux is enabled; false when nobody asked.
     pub selinux: bool,
-    /// procfs has a `kcore`, for which /dev gets a link.
+    /// procfs has a `kcore`, for which /dev gets a link; false when nobody asked.
     #[serde(default)]
     pub kcore: bool,
     /// A procfs can be mounted that shows another pid namespace than the mounter's; false when nobody asked.
@@ -74,7 +76,7 @@ pub struct Host {
     pub procfs_pidns: bool,
     /// What a seccomp filter may use; none without seccomp, or when nobody asked.
     pub seccomp: Option<Target>,
-    /// Where the cgroup hierarchies are.
+    /// Where the cgroup hierarchies are; nowhere when nobody asked.
     pub cgroup: Layout,
 }
 
@@ -94,10 +96,13 @@ impl Host {
             setgroups_denied: user_namespace && read("/proc/self/setgroups")?.trim() == "deny",
             apparmor: needs.apparmor && apparmor_enabled(),
             selinux: needs.selinux && Path::new("/sys/fs/selinux/enforce").exists(),
-            kcore: Path::new("/proc/kcore").exists(),
+            kcore: !needs.process_alone && Path::new("/proc/kcore").exists(),
             procfs_pidns: needs.procfs_pidns && procfs_takes_pidns(),
             seccomp: if needs.seccomp { seccomp_target(kernel)? } else { None },
-            cgroup: cofferdam_cgroup::probe().map_err(io::Error::other)?,
+            cgroup: match needs.process_alone {
+                true => Layout::V1 { hierarchies: Vec::new() },
+                false => cofferdam_cgroup::probe().map_err(io::Error::other)?,
+            },
         })
     }
 }
@@ -182,11 +187,15 @@ mod tests {
         assert_eq!((host.seccomp, host.apparmor, host.selinux), (None, false, false));
         let host = Host::probe(&Needs { seccomp: true, ..Needs::default() }).unwrap();
         assert_eq!(host.seccomp.unwrap().arch, native_arch().unwrap());
+        assert!(!host.cgroup.hierarchies().is_empty() || host.cgroup.unified().is_some());
+        let host = Host::probe(&Needs { process_alone: true, ..Needs::default() }).unwrap();
+        assert!(!host.kcore && host.cgroup == Layout::V1 { hierarchies: Vec::new() });
     }
 
     #[test]
     fn a_host_survives_json() {
-        let needs = Needs { seccomp: true, apparmor: true, selinux: true, procfs_pidns: true };
+        let needs =
+            Needs { seccomp: true, apparmor: true, selinux: true, procfs_pidns: true, process_alone: false };
         let host = Host::probe(&needs).unwrap();
         let text = serde_json::to_string(&host).unwrap();
         assert_eq!(serde_json::from_str::<Host>(&text).unwrap(), host);

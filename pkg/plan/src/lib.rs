@@ -281,5 +281,6 @@ pub fn needs(spec: &Spec) -> Needs {
         selinux: process.is_some_and(|process| !process.selinux_label.is_empty())
             || !spec.linux.mount_label.is_empty(),
         seccomp: spec.linux.seccomp.is_some(),
+        process_alone: false,
     }
 }
