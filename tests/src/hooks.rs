@@ -32,6 +32,8 @@ pub const TESTS: &[Test] = &[
     test!(hooks_behind_a_failing_one_do_not_run),
     test!(a_hook_that_is_not_there_fails_create),
     test!(a_hook_that_takes_too_long_is_ended).seconds(90),
+    test!(a_large_state_reaches_a_hook_that_writes_first),
+    test!(a_hook_that_does_not_read_a_large_state_has_its_timeout_all_the_same),
     test!(an_annotation_bounds_hooks_without_a_timeout)
         .needs(&[Need::Ours("the annotation is ours")])
         .seconds(90),
@@ -520,6 +522,40 @@ fn a_file_for_output_that_cannot_be_opened_is_an_error(t: &T) {
         assert!(message.contains(words), "{message}");
     }
     assert!(!t.path("elsewhere").exists());
+}
+
+/// More than any pipe or socket holds.
+const LARGE: usize = 600_000;
+
+fn a_large_state_reaches_a_hook_that_writes_first(t: &T) {
+    let mut bundle = t.bundle();
+    let dir = log_dir(t, &mut bundle);
+    let hook = |kind: &str| {
+        let dir = if kind == "startContainer" { Path::new("/log") } else { &dir };
+        let fill = "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; i=$((i + 1)); done";
+        json!([script(&format!("{fill}; {fill} >&2; wc -c > {}/{kind}", dir.display()))])
+    };
+    let mut hooks = json!({});
+    for kind in KINDS {
+        hooks[kind] = hook(kind);
+    }
+    bundle.set(json!({"hooks": hooks, "annotations": {"large": "x".repeat(LARGE)}}));
+    t.sh(&bundle, "true");
+    for kind in KINDS {
+        let length: usize = read(dir.join(kind)).trim().parse().unwrap_or(0);
+        assert!(length > LARGE, "{kind} has read {length} bytes");
+    }
+}
+
+fn a_hook_that_does_not_read_a_large_state_has_its_timeout_all_the_same(t: &T) {
+    for kind in ["prestart", "createRuntime", "createContainer"] {
+        let mut hook = script("exec sleep 1000");
+        hook["timeout"] = json!(1);
+        let mut bundle = t.bundle();
+        bundle.set(json!({"hooks": {kind: [hook]}, "annotations": {"large": "x".repeat(LARGE)}}));
+        let message = t.refused(&bundle);
+        assert!(message.contains("timeout") || !t.is_ours(), "{kind}: {message}");
+    }
 }
 
 fn an_annotation_bounds_hooks_without_a_timeout(t: &T) {

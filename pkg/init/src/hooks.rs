@@ -3,7 +3,7 @@
 use crate::{At, Failure, Init, Outcome, program};
 use alloc::{format, string::String, vec::Vec};
 use cofferdam_step::{Attempt, Hook, Hooks, Program, Slot};
-use cofferdam_sys::{AsFd, Borrowed, Errno, Fd, Strings, fs, net, proc::Proc, process, root::Root};
+use cofferdam_sys::{AsFd, Borrowed, Errno, Fd, Raw, Strings, fs, net, proc::Proc, process, root::Root};
 
 /// How much of a hook's output is kept: the last of it.
 const OUTPUT: usize = 4096;
@@ -25,6 +25,33 @@ struct Ends {
     stdin: Fd,
     stdout: Fd,
     stderr: Option<Fd>,
+}
+
+/// The state on its way to the hook, which need not read it.
+struct Feed<'a> {
+    socket: &'a Fd,
+    rest: &'a [u8],
+}
+
+impl Feed<'_> {
+    /// Sends what there is room for. At the end, and where nobody reads it, the hook reads the end. A closed socket is no failure, and
+    /// init has SIGPIPE blocked.
+    fn go_on(&mut self) {
+        while !self.rest.is_empty() {
+            match net::send_some(self.socket, self.rest) {
+                Ok(length) => self.rest = &self.rest[length..],
+                Err(Errno::EAGAIN) => return,
+                Err(Errno::EINTR) => {}
+                Err(_) => self.rest = &[],
+            }
+        }
+        let _ = net::shut_down_writing(self.socket);
+    }
+
+    /// The socket, while there is something left to send.
+    fn waits(&self) -> Option<Raw> {
+        (!self.rest.is_empty()).then(|| self.socket.number())
+    }
 }
 
 /// What init reads of the hook.
@@ -84,10 +111,9 @@ impl Run<'_> {
             }
             process::Forked::Parent(pid) => {
                 drop(ends);
-                // A hook need not read its stdin: a closed socket is no failure, and init ignores no SIGPIPE but has it blocked.
-                let _ = net::send(&ours, state.as_bytes());
-                let _ = net::shut_down_writing(&ours);
-                self.watch(pid, streams, output)?;
+                let mut feed = Feed { socket: &ours, rest: state.as_bytes() };
+                feed.go_on();
+                self.watch(pid, feed, streams, output)?;
                 judge(pid, &ours)
             }
         }
@@ -114,9 +140,9 @@ impl Run<'_> {
         }
     }
 
-    /// Keeps the hook's output until it has ended, which may take no longer than its timeout. A grandchild that holds the
+    /// Feeds the hook and keeps its output until it has ended, which may take no longer than its timeout. A grandchild that holds the
     /// output open does not matter.
-    fn watch(&self, pid: i32, mut streams: Vec<Stream>, output: &mut Vec<u8>) -> Outcome {
+    fn watch(&self, pid: i32, mut feed: Feed, mut streams: Vec<Stream>, output: &mut Vec<u8>) -> Outcome {
         let pidfd = process::pidfd_open(pid).at(Attempt::HookTimeout)?;
         let limit = self.hook.timeout.map(|seconds| i64::from(seconds) * 1000);
         let deadline = match limit {
@@ -124,7 +150,7 @@ impl Run<'_> {
             None => None,
         };
         let mut ended = false;
-        while !streams.is_empty() {
+        while !streams.is_empty() || feed.waits().is_some() {
             let left = match deadline {
                 _ if ended => 0,
                 Some(deadline) => (deadline - process::monotonic().at(Attempt::HookTimeout)?).max(0),
@@ -132,12 +158,13 @@ impl Run<'_> {
             };
             let mut fds: Vec<_> = streams.iter().map(|stream| stream.from.number()).collect();
             fds.push(pidfd.number());
-            match process::poll_any(&fds, left).at(Attempt::HookTimeout)? {
+            match process::poll_any(&fds, feed.waits(), left).at(Attempt::HookTimeout)? {
                 Some(ready) if ready < streams.len() => {
                     if !keep(&streams[ready], output)? {
                         streams.remove(ready);
                     }
                 }
+                Some(ready) if ready > streams.len() => feed.go_on(),
                 // What it wrote last may be in the pipes still.
                 Some(_) if !ended => ended = true,
                 _ if ended => break,

@@ -220,6 +220,13 @@ pub fn send(socket: &impl AsFd, mut bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Sends as much as there is room for right now; EAGAIN when there is none.
+pub fn send_some(socket: &impl AsFd, bytes: &[u8]) -> Result<usize> {
+    let flags = libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel reads `bytes.len()` bytes; no address is given.
+    unsafe { syscall!(libc::SYS_sendto, socket.number(), bytes.as_ptr(), bytes.len(), flags, 0, 0) }
+}
+
 /// `shutdown(SHUT_WR)`: the peer reads the end of the stream.
 pub fn shut_down_writing(socket: &impl AsFd) -> Result<()> {
     // SAFETY: integers only.

@@ -328,10 +328,12 @@ pub fn poll_two(first: &impl AsFd, second: &impl AsFd, timeout: i64) -> Result<O
     })
 }
 
-/// The same with as many descriptors as there are: the first that is ready, by its index.
-pub fn poll_any(fds: &[Raw], timeout: i64) -> Result<Option<usize>> {
+/// The same with as many descriptors as there are to read from, and behind them one to write to: the first that is ready, by its index.
+pub fn poll_any(reading: &[Raw], writing: Option<Raw>, timeout: i64) -> Result<Option<usize>> {
+    let reading = reading.iter().map(|fd| (*fd, libc::POLLIN));
+    let all = reading.chain(writing.map(|fd| (fd, libc::POLLOUT)));
     let mut polls: alloc_crate::vec::Vec<_> =
-        fds.iter().map(|fd| libc::pollfd { fd: *fd, events: libc::POLLIN, revents: 0 }).collect();
+        all.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }).collect();
     poll(&mut polls, timeout)?;
     Ok(polls.iter().position(|poll| poll.revents != 0))
 }
