@@ -173,6 +173,7 @@ fn hint(step: &Step, attempt: Attempt, errno: i32) -> Option<&'static str> {
         (Step::Clone { namespaces } | Step::Unshare { namespaces }, errno) => {
             namespace_hint(*namespaces, errno)
         }
+        (Step::EnterRoot { .. }, ENOSPC) => namespace_hint([Namespace::Mount].into_iter().collect(), errno),
         (Step::JoinNamespace { kind: Namespace::User, .. }, EINVAL) => {
             Some("a process cannot join the user namespace it is in already")
         }

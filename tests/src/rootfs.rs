@@ -12,6 +12,9 @@ pub const TESTS: &[Test] = &[
     test!(a_readonly_root_has_writable_mounts),
     test!(only_the_containers_mounts_are_there),
     test!(there_is_nothing_above_the_root),
+    test!(there_is_nothing_below_the_root),
+    test!(the_rootfs_is_entered_and_no_mount_copied)
+        .needs(&[Need::Kernel(7, 0), Need::Ours("nobody else says how")]),
     test!(the_root_is_the_container_s_for_an_exec),
     test!(an_absolute_root_path),
     test!(a_root_path_below_a_link),
@@ -79,6 +82,29 @@ fn only_the_containers_mounts_are_there(t: &T) {
 fn there_is_nothing_above_the_root(t: &T) {
     let text = t.sh(&t.bundle(), "cd /; cd ..; pwd -P; ls -id / /.. | awk '{print $1}' | uniq | wc -l");
     assert_eq!(text, "/\n1\n");
+}
+
+/// Who may unmount may take its root away, and by its own namespace gets at what lay below: where the container's mounts were built on a
+/// copy of the host's, or on the machine's first root.
+fn there_is_nothing_below_the_root(t: &T) {
+    std::fs::write(t.path("secret"), "").unwrap();
+    let mut bundle = t.bundle();
+    bundle.capabilities(&["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"]);
+    bundle.add_probe(t);
+    let text = t.run(&bundle, &["/bin/probe", "uproot", t.path("secret").to_str().unwrap()]).ok().stdout;
+    assert!(
+        text.starts_with("taken away\n") && text.contains("nothing") && !text.contains("STOLEN"),
+        "{text}"
+    );
+}
+
+fn the_rootfs_is_entered_and_no_mount_copied(t: &T) {
+    let bundle = t.bundle();
+    let plan = t.call(&["plan", "--bundle", bundle.dir.to_str().unwrap()]).run().ok().stdout;
+    assert!(
+        plan.contains("enter a mount namespace of rootfs ") && !plan.contains("pivot the root"),
+        "{plan}"
+    );
 }
 
 fn the_root_is_the_container_s_for_an_exec(t: &T) {

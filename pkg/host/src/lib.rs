@@ -18,6 +18,7 @@
 //! | setns by pidfd | 5.8 | exec joins all namespaces in one call | a call for each file in /proc/PID/ns |
 //! | fsopen, fsmount, move_mount | 5.2 | mounts by fds, private procfs, errors with a reason | mount(2) onto /proc/self/fd/N |
 //! | open_tree | 5.2 | the host side opens what a user namespace mounts | a bind mount from inside |
+//! | open_tree, OPEN_TREE_NAMESPACE | 7.0 | a mount namespace of the rootfs alone: no copy of the host's mounts, no pivot | unshare, pivot_root, umount |
 //! | procfs `pidns=` | 6.18 | a shared pid namespace sees a new container's process only in its root, with its rights | cloned into it first, as under runc |
 //! | mount_setattr | 5.12 | recursive attributes, idmapped mounts | remount with MS_BIND; what has no other way fails |
 //! | MOUNT_ATTR_NOSYMFOLLOW | 5.14 | `nosymfollow` | MS_NOSYMFOLLOW (5.10) |
@@ -74,6 +75,9 @@ pub struct Host {
     /// A procfs can be mounted that shows another pid namespace than the mounter's; false when nobody asked.
     #[serde(default)]
     pub procfs_pidns: bool,
+    /// open_tree(2) makes a mount namespace of a tree, with nothing of the host's below it; false when nobody asked.
+    #[serde(default)]
+    pub tree_namespaces: bool,
     /// What a seccomp filter may use; none without seccomp, or when nobody asked.
     pub seccomp: Option<Target>,
     /// Where the cgroup hierarchies are; nowhere when nobody asked.
@@ -98,6 +102,7 @@ impl Host {
             selinux: needs.selinux && Path::new("/sys/fs/selinux/enforce").exists(),
             kcore: !needs.process_alone && Path::new("/proc/kcore").exists(),
             procfs_pidns: needs.procfs_pidns && procfs_takes_pidns(),
+            tree_namespaces: !needs.process_alone && kernel >= (7, 0) && makes_tree_namespaces(),
             seccomp: if needs.seccomp { seccomp_target(kernel)? } else { None },
             cgroup: match needs.process_alone {
                 true => Layout::V1 { hierarchies: Vec::new() },
@@ -146,6 +151,16 @@ fn procfs_takes_pidns() -> bool {
     let asked = mount::fsopen(b"proc")
         .and_then(|context| mount::fsconfig(&context, b"pidns", Some(b"/proc/self/ns/pid")));
     asked.is_ok()
+}
+
+/// Below the root of such a namespace lies the machine's first root. It is an empty nullfs, unless this machine has never left its
+/// initramfs: then it would be all that the machine has.
+fn makes_tree_namespaces() -> bool {
+    use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+    /// `include/uapi/linux/magic.h`
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    mount::makes_tree_namespaces()
+        && statfs("/").is_ok_and(|root| ![TMPFS_MAGIC, RAMFS_MAGIC].contains(&root.filesystem_type()))
 }
 
 fn seccomp_target((major, minor): (u32, u32)) -> io::Result<Option<Target>> {

@@ -174,7 +174,7 @@ impl Init {
     /// Waits for the sources that the host side has opened.
     pub(crate) fn wait_for_sources(&mut self) -> Outcome {
         let mut sources = Vec::new();
-        self.conversation.wait_for_descriptors(Barrier::SourcesOpened, |tree| sources.push(tree))?;
+        self.conversation.wait_for_descriptors(Barrier::SourcesOpened, |tree| sources.push(Ok(tree)))?;
         self.sources = sources.into_iter();
         Ok(())
     }

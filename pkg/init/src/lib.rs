@@ -55,7 +55,7 @@ impl<T> At<T> for cofferdam_sys::Result<T> {
 pub(crate) struct Init {
     fds: Vec<i32>,
     conversation: Conversation,
-    /// The rootfs; from `PrepareRoot` on, or the root of a container that was joined.
+    /// The rootfs; from `PrepareRoot` or `EnterRoot` on, or the root of a container that was joined.
     root: Option<Root>,
     /// Set by the mount of the container's /proc, else opened when first needed.
     proc: Option<Proc>,
@@ -65,8 +65,8 @@ pub(crate) struct Init {
     mask: Option<Fd>,
     /// The container's /dev/null, proved to be it.
     null: Option<Fd>,
-    /// Sources of the next bind mounts, opened by the host side.
-    sources: alloc::vec::IntoIter<Fd>,
+    /// Sources of the next bind mounts, with their propagation, or why there is none.
+    sources: alloc::vec::IntoIter<Outcome<Fd>>,
     /// Directories in which something was made: the next thing is likely to be made there too.
     parents: parents::Parents,
     /// The host's propagation was kept, so detaching the old root must not reach the host.
@@ -179,6 +179,7 @@ impl Init {
             Step::PrepareRoot { path, slot, keep_propagation } => {
                 self.prepare_root(path, *slot, *keep_propagation)
             }
+            Step::EnterRoot { path, propagation } => self.enter_root(path, *propagation, program),
             Step::Mount(mount) => self.mount(mount),
             Step::MakeDirectory { path, mode } => self.make_directory(path, *mode),
             Step::MakeDevice { path, mode, major, minor, uid, gid } => {

@@ -6,8 +6,10 @@
 
 use crate::parents::split;
 use crate::{At, Failure, Init, Outcome};
-use alloc::{borrow::Cow, format, string::String};
-use cofferdam_step::{Attempt, Attributes, Create, FsOption, Links, Mount, Propagation, Source};
+use alloc::{borrow::Cow, format, string::String, vec::Vec};
+use cofferdam_step::{
+    Attempt, Attributes, Create, FsOption, Links, Mount, Program, Propagation, Source, Step,
+};
 use cofferdam_sys::mount::{self, MS_BIND, MS_REC, MS_REMOUNT, MountAttr, attr};
 use cofferdam_sys::{AsFd, Borrowed, Cwd, Errno, Fd, fs, proc::Proc, root};
 
@@ -55,7 +57,7 @@ impl Init {
             Source::Bind { path, recursive, ahead } => {
                 if *ahead && let Some(tree) = self.sources.next() {
                     // With its propagation; nothing that it is attached to changes that.
-                    return self.attach_tree(mount, &tree, &[]);
+                    return self.attach_tree(mount, &tree?, &[]);
                 }
                 match mount::open_tree_clone(&Cwd, path.as_bytes(), *recursive) {
                     Ok(tree) => self.attach_tree(mount, &tree, &mount.propagation),
@@ -85,6 +87,26 @@ impl Init {
                 self.remount(mount, u64::from(*flags), *bind, options)
             }
         }
+    }
+
+    /// Opens the sources that the host side has left to us, as long as their paths lead there. What cannot be opened is said when its turn
+    /// comes.
+    pub(crate) fn open_sources(&mut self, program: &Program) {
+        let ahead = program.steps.iter().filter_map(|step| match step {
+            Step::Mount(mount @ Mount { source: Source::Bind { path, recursive, ahead: true }, .. }) => {
+                Some((mount, path, *recursive))
+            }
+            _ => None,
+        });
+        let mut sources: Vec<_> = core::mem::take(&mut self.sources).collect();
+        for (mount, path, recursive) in ahead.skip(sources.len()) {
+            let tree = mount::open_tree_clone(&Cwd, path.as_bytes(), recursive).at(Attempt::OpenTree);
+            sources.push(tree.and_then(|tree| {
+                self.propagate(&mount.propagation, &tree)?;
+                Ok(tree)
+            }));
+        }
+        self.sources = sources.into_iter();
     }
 
     /// The directory that will be covered, if it is there.

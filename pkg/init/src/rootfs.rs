@@ -1,10 +1,10 @@
-//! The container's root: taken, pivoted to, made read-only.
+//! The container's root: taken, entered or pivoted to, made read-only.
 
 use crate::{At, Failure, Init, Outcome};
 use alloc::vec::Vec;
-use cofferdam_step::{Attempt, Propagation, Slot};
+use cofferdam_step::{Attempt, Namespace, Program, Propagation, Slot};
 use cofferdam_sys::mount::{self, MS_MOVE, MS_PRIVATE, MS_REC, MS_SLAVE, MountAttr, attr};
-use cofferdam_sys::{Cwd, Errno, Fd, fs, root::Root};
+use cofferdam_sys::{Cwd, Errno, Fd, fs, process, root::Root};
 
 const MNT_DETACH: i32 = 2;
 
@@ -60,6 +60,17 @@ impl Init {
             },
         };
         self.root = Some(Root::new(root));
+        Ok(())
+    }
+
+    /// Whoever enters a mount namespace gets its root for root and working directory. As a copy of the host's mounts, these are the
+    /// peers of what they were copied from, until their propagation is set.
+    pub(crate) fn enter_root(&mut self, path: &str, how: Propagation, program: &Program) -> Outcome {
+        self.open_sources(program);
+        let namespace = mount::open_tree_namespace(path.as_bytes()).at(Attempt::OpenTree)?;
+        process::setns(&namespace, Namespace::Mount.clone_flag()).at(Attempt::Setns)?;
+        propagate(b"/", how)?;
+        self.root = Some(current_root(Root::new)?);
         Ok(())
     }
 

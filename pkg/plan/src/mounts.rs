@@ -9,6 +9,7 @@
 //!   those that are not listed. `nosymfollow` is lost everywhere; times of access stay unless one is set.
 
 mod ahead;
+mod alone;
 mod cgroup;
 mod options;
 

@@ -206,6 +206,7 @@ fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Re
     }
     // Behind the last bind mount: what is unbindable can be bound no more (runc fails there).
     draft.init.extend(unbindable.map(Step::SetRootPropagation));
+    context.enter_alone(draft);
     Ok(())
 }
 

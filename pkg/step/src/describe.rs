@@ -81,6 +81,9 @@ impl Display for Step {
             Step::SetDomainname { name } => write!(f, "set domainname {name}"),
             Step::SetHostPropagation(how) => write!(f, "make the host's mounts {how}"),
             Step::PrepareRoot { path, .. } => write!(f, "prepare rootfs {path}"),
+            Step::EnterRoot { path, propagation } => {
+                write!(f, "enter a mount namespace of rootfs {path}, {propagation}")
+            }
             Step::Mount(mount) => mount.fmt(f),
             Step::MakeDirectory { path, .. } => write!(f, "make directory {path}"),
             Step::MakeDevice { path, .. } => write!(f, "make device {path}"),

@@ -323,6 +323,14 @@ pub enum Step {
         /// Whether the rootfs mount's parent must become private although the container's propagation is shared.
         keep_propagation: bool,
     },
+    /// In place of these two, of the host's mounts in a new namespace, and of the pivot: into a mount namespace whose root is the rootfs
+    /// (open_tree with OPEN_TREE_NAMESPACE, Linux 7.0). From here on no path of the host's leads anywhere.
+    EnterRoot {
+        /// Absolute host path of the rootfs.
+        path: String,
+        /// Of all mounts in it.
+        propagation: Propagation,
+    },
     /// One entry of `/mounts`.
     Mount(Mount),
     /// Makes a directory below the rootfs with its parents.

@@ -110,9 +110,29 @@ pub fn open_tree_clone_of_link(dir: &impl AsFd, path: &[u8], recursive: bool) ->
     open_tree(dir, path, recursive, libc::AT_SYMLINK_NOFOLLOW as u32)
 }
 
+/// `open_tree(2)` with OPEN_TREE_NAMESPACE (Linux 7.0): a mount namespace for setns(2), of which the folder `path` with all mounts in it is
+/// the root. Below that lies the machine's first root, an empty nullfs.
+pub fn open_tree_namespace(path: &[u8]) -> Result<Fd> {
+    let flags = OPEN_TREE_NAMESPACE | libc::O_CLOEXEC as u32 | libc::AT_NO_AUTOMOUNT as u32 | AT_RECURSIVE;
+    // SAFETY: the path ends in NUL.
+    with_nul(path, |path| unsafe { syscall!(libc::SYS_open_tree, libc::AT_FDCWD, path, flags) })
+        .map(|fd| Fd::from_raw(fd as Raw))
+}
+
+/// Whether [`open_tree_namespace`] is there and permitted: flags and privilege are looked at in front of the descriptor, which is none.
+pub fn makes_tree_namespaces() -> bool {
+    const NONE: Raw = -1;
+    let flags = OPEN_TREE_NAMESPACE | libc::O_CLOEXEC as u32 | libc::AT_EMPTY_PATH as u32;
+    // SAFETY: the path is a static empty string.
+    let asked = unsafe { syscall!(libc::SYS_open_tree, NONE, c"".as_ptr(), flags) };
+    matches!(asked, Err(crate::Errno::EBADF))
+}
+
+const OPEN_TREE_NAMESPACE: u32 = 2;
+const AT_RECURSIVE: u32 = 0x8000;
+
 fn open_tree(dir: &impl AsFd, path: &[u8], recursive: bool, flags: u32) -> Result<Fd> {
     const OPEN_TREE_CLONE: u32 = 1;
-    const AT_RECURSIVE: u32 = 0x8000;
     let flags = flags
         | OPEN_TREE_CLONE
         | libc::O_CLOEXEC as u32

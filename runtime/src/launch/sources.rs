@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 /// fails here, for it has the words for that, and what may look different to it.
 pub(super) fn open(steps: &[Step]) -> Vec<OwnedFd> {
     let root = steps.iter().find_map(|step| match step {
-        Step::PrepareRoot { path, .. } => real(path),
+        Step::PrepareRoot { path, .. } | Step::EnterRoot { path, .. } => real(path),
         _ => None,
     });
     let Some(root) = root else { return Vec::new() };

@@ -35,6 +35,11 @@ pub fn newest() -> Host {
     Host { kernel: (6, 18), procfs_pidns: true, ..v2() }
 }
 
+/// The same under Linux 7.0, whose mount namespaces need no copy of the host's.
+pub fn linux_7() -> Host {
+    Host { kernel: (7, 0), tree_namespaces: true, ..newest() }
+}
+
 /// A user's session on the same.
 pub fn rootless() -> Host {
     Host { euid: 1000, egid: 1000, ..v2() }
@@ -51,6 +56,7 @@ fn host(cgroup: Value) -> Host {
         selinux: false,
         kcore: true,
         procfs_pidns: false,
+        tree_namespaces: false,
         seccomp: Some(Target { arch: Arch::ScmpArchX86_64, actions: ActionSet::ALL, flags: flag::ALL }),
         cgroup: serde_json::from_value(cgroup).expect("a layout as pkg/cgroup writes it"),
     }
