@@ -324,7 +324,7 @@ fn plan(t: &T, flags: &[&str], bundle: &Bundle) -> String {
 fn plan_prints_the_steps(t: &T) {
     let bundle = t.bundle();
     let text = plan(t, &[], &bundle);
-    for words in ["mount", "pivot", "/proc", "capabilities"] {
+    for words in ["mount", "rootfs", "/proc", "capabilities"] {
         assert!(text.to_lowercase().contains(words), "{words}: {text}");
     }
     let json: Value = serde_json::from_str(&plan(t, &["--format", "json"], &bundle)).unwrap();
@@ -389,7 +389,7 @@ fn a_timeline_has_a_span_for_every_step(t: &T) {
     for name in ["read config.json", "compile the plan", "spawn init", "seal the image", "cofferdam create"] {
         assert!(host.iter().any(|span| span == name), "{name}: {host:?}");
     }
-    for name in ["begin a session", "mount proc on /proc", "pivot the root", "find the program"] {
+    for name in ["begin a session", "mount proc on /proc", "make /proc/sys read-only", "find the program"] {
         assert!(init.iter().any(|span| span.contains(name)), "{name}: {init:?}");
     }
     let [host, init] = spans(&file("start"));

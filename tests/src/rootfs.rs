@@ -100,6 +100,7 @@ fn there_is_nothing_below_the_root(t: &T) {
 
 fn the_rootfs_is_entered_and_no_mount_copied(t: &T) {
     let bundle = t.bundle();
+    bundle.save();
     let plan = t.call(&["plan", "--bundle", bundle.dir.to_str().unwrap()]).run().ok().stdout;
     assert!(
         plan.contains("enter a mount namespace of rootfs ") && !plan.contains("pivot the root"),
