@@ -22,6 +22,8 @@ pub const TESTS: &[Test] = &[
     test!(a_destination_with_dots),
     test!(a_destination_behind_a_link_stays_inside),
     test!(later_mounts_cover_earlier_ones),
+    test!(mounts_beside_one_another),
+    test!(a_mount_beside_others_fits_its_place),
     test!(a_mount_below_a_read_only_mount),
     test!(options_of_a_bind_mount),
     test!(options_of_a_tmpfs),
@@ -154,6 +156,62 @@ fn bind_takes_one_mount_and_rbind_the_tree(t: &T) {
     let mut bundle = t.bundle();
     bundle.mount(bind(&dir, "/one", &["bind"])).mount(bind(&dir, "/all", &["rbind"]));
     assert_eq!(t.sh(&bundle, "ls /one/below /all/below"), "/all/below:\ninner\n\n/one/below:\n");
+}
+
+/// The second and the third are looked for beside the first one, where there may be anything.
+fn mounts_beside_one_another(t: &T) {
+    let source = |name: &str| {
+        let dir = t.make_dir(name);
+        std::fs::write(dir.join("file"), name).unwrap();
+        dir
+    };
+    let mut bundle = t.bundle();
+    for dir in ["/v/a", "/v/b", "/v/d", "/v/e", "/v/e/below", "/else", "/other/g"] {
+        bundle.make_dir(dir);
+    }
+    bundle.link("/v/c", "../else");
+    bundle.link("/way", "v");
+    std::fs::write(bundle.file("/v/f"), "").unwrap();
+    for (name, place) in [
+        ("1", "/v/a"),
+        ("2", "/v/b"),
+        ("3", "/v/c"),   // a link
+        ("4", "/v/b"),   // a mount already
+        ("5", "/v/new"), // not there
+        ("6", "/v/d"),
+        ("7", "/v/e"),
+        ("8", "/other/g"), // elsewhere
+        ("9", "/v/d/.."),  // the folder itself, with all that is mounted in it
+        ("10", "/v/x"),
+        ("11", "/v/y"),
+    ] {
+        bundle.mount(bind(&source(name), place, &["rbind", "rprivate"]));
+    }
+    bundle.mount(bind(&source("12").join("file"), "/else/f", &["bind", "private"]));
+    bundle.mount(bind(&source("13"), "/way/z", &["rbind", "rprivate"]));
+    let script = "cat /v/file /v/x/file /v/y/file /v/z/file /else/file /else/f /other/g/file; ls /v";
+    assert_eq!(t.sh(&bundle, script), "91011133128file\nx\ny\nz\n");
+    for name in ["x", "y", "z"] {
+        assert!(t.path("9").join(name).is_dir(), "made in what covers the folder");
+    }
+}
+
+fn a_mount_beside_others_fits_its_place(t: &T) {
+    let mut bundle = t.bundle();
+    for dir in ["/v/a", "/v/b", "/v/d"] {
+        bundle.make_dir(dir);
+    }
+    std::fs::write(bundle.file("/v/f"), "").unwrap();
+    let dir = volume(t);
+    for place in ["/v/a", "/v/b"] {
+        bundle.mount(bind(&dir, place, &["rbind", "rprivate"]));
+    }
+    for (source, place) in [(dir.clone(), "/v/f"), (dir.join("file"), "/v/d")] {
+        let mut bundle = bundle.clone();
+        bundle.mount(bind(&source, place, &["rbind", "rprivate"]));
+        let message = t.refused(&bundle);
+        assert!(message.contains("a directory"), "{message}");
+    }
 }
 
 fn a_source_that_is_not_there_is_an_error(t: &T) {

@@ -28,8 +28,8 @@ pub fn likely(name: &str) -> i32 {
         "mkdir" | "mkdirat" | "mknodat" | "symlinkat" | "linkat" | "write" | "pwrite64" | "sendto"
         | "renameat" | "renameat2" | "rename" => libc::ENOSPC,
         "mmap" | "brk" | "mremap" | "mprotect" | "fsopen" | "fsmount" | "fsconfig" | "mount"
-        | "open_tree" | "move_mount" | "mount_setattr" | "pivot_root" | "execve" | "execveat" | "poll"
-        | "ppoll" => libc::ENOMEM,
+        | "open_tree" | "open_tree_attr" | "move_mount" | "mount_setattr" | "pivot_root" | "execve"
+        | "execveat" | "poll" | "ppoll" => libc::ENOMEM,
         "clone" | "clone3" | "fork" | "vfork" => libc::EAGAIN,
         "setns" | "unshare" | "setuid" | "setgid" | "setgroups" | "setresuid" | "setresgid" | "capset"
         | "prctl" | "kill" | "pidfd_send_signal" | "prlimit64" | "sethostname" | "setdomainname" => {

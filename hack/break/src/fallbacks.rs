@@ -26,13 +26,25 @@ impl Lack {
 }
 
 /// The mount interface of Linux 5.2.
-const MOUNT: &[&str] = &["fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree"];
+const MOUNT: &[&str] =
+    &["fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "open_tree_attr"];
+
+/// What may be missing alone.
+const EACH: &[&str] = &[
+    "openat2",
+    "clone3",
+    "fsopen",
+    "open_tree",
+    "open_tree_attr",
+    "mount_setattr",
+    "close_range",
+    "faccessat2",
+];
 
 fn lacks() -> Vec<Lack> {
     let mut all = Vec::new();
     for errno in [libc::ENOSYS, libc::EPERM] {
-        for call in ["openat2", "clone3", "fsopen", "open_tree", "mount_setattr", "close_range", "faccessat2"]
-        {
+        for &call in EACH {
             all.push(Lack::of(&[call], errno));
         }
         all.push(Lack::of(MOUNT, errno));

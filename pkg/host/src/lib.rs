@@ -18,6 +18,7 @@
 //! | setns by pidfd | 5.8 | exec joins all namespaces in one call | a call for each file in /proc/PID/ns |
 //! | fsopen, fsmount, move_mount | 5.2 | mounts by fds, private procfs, errors with a reason | mount(2) onto /proc/self/fd/N |
 //! | open_tree | 5.2 | the host side opens what a user namespace mounts | a bind mount from inside |
+//! | open_tree_attr | 6.15 | a source and its propagation in one call | open_tree, mount_setattr |
 //! | open_tree, OPEN_TREE_NAMESPACE | 7.0 | a mount namespace of the rootfs alone: no copy of the host's mounts, no pivot | unshare, pivot_root, umount |
 //! | procfs `pidns=` | 6.18 | a shared pid namespace sees a new container's process only in its root, with its rights | cloned into it first, as under runc |
 //! | mount_setattr | 5.12 | recursive attributes, idmapped mounts | remount with MS_BIND; what has no other way fails |

@@ -119,7 +119,7 @@ impl Init {
 
     /// The destination, if it is there and lies on the rootfs's own mount with no link on the way, as most volumes' do: then it is no
     /// file of procfs and not the root itself, and nobody needs to ask.
-    fn at_hand(&mut self, mount: &Mount, flags: i32) -> Option<Fd> {
+    fn at_hand<'p>(&mut self, mount: &'p Mount, flags: i32) -> Option<Place<'p>> {
         /// What engines mount first: below these there is another mount on the way.
         const COVERED: [&[u8]; 3] = [b"/proc/", b"/dev/", b"/sys/"];
         let path = mount.destination.as_bytes();
@@ -128,6 +128,9 @@ impl Init {
         if special || made || COVERED.iter().any(|dir| path.starts_with(dir)) {
             return None;
         }
+        if let Some((dir, name)) = self.beside(path, flags & fs::O_DIRECTORY != 0) {
+            return Some(Place::Named(dir, name));
+        }
         let plain_root = self.plain_root;
         let root = self.root().ok()?;
         if !plain_root {
@@ -135,13 +138,15 @@ impl Init {
         }
         let found = root.open_on_own_mount(path, fs::O_PATH | flags);
         self.plain_root = true;
-        found.ok()
+        let found = found.ok()?;
+        self.parents.placed(path);
+        Some(Place::Held(found))
     }
 
     /// Where a filesystem goes.
     fn place<'p>(&mut self, mount: &'p Mount) -> Outcome<Place<'p>> {
         match self.at_hand(mount, fs::O_DIRECTORY) {
-            Some(found) => Ok(Place::Held(found)),
+            Some(place) => Ok(place),
             None => self.place_anywhere(mount, true),
         }
     }
@@ -149,6 +154,7 @@ impl Init {
     /// Where the destination is, made where it is not there. A directory that is made here is known by its parent's descriptor
     /// and its name: move_mount follows no link at the end of a path, so whoever exchanges it gets an error.
     fn place_anywhere<'p>(&mut self, mount: &'p Mount, directory: bool) -> Outcome<Place<'p>> {
+        self.parents.placed_anywhere();
         let path = mount.destination.as_bytes();
         if !directory || mount.links != Links::Followed {
             return self.target(mount, directory).map(Place::Held);
@@ -178,6 +184,7 @@ impl Init {
 
     /// The destination as a descriptor, made where it is not there.
     fn target(&mut self, mount: &Mount, directory: bool) -> Outcome<Fd> {
+        self.parents.placed_anywhere();
         let path = mount.destination.as_bytes();
         let root = self.root()?;
         if mount.links == Links::Refused {
@@ -291,7 +298,7 @@ impl Init {
     fn attach_tree(&mut self, mount: &Mount, tree: &impl AsFd, propagation: &[Propagation]) -> Outcome {
         // What the tree is matters where its place must be made; that both are of a kind is looked at by the kernel.
         let place = match self.at_hand(mount, 0) {
-            Some(found) => Place::Held(found),
+            Some(place) => place,
             None => {
                 let source = fs::stat(tree, b"").at(Attempt::Stat)?;
                 if mount.create == Create::SameLink && source.is_symlink() {
@@ -523,7 +530,7 @@ pub(crate) fn is_no_tree(fd: &Borrowed) -> bool {
 
 /// Where a mount goes.
 enum Place<'p> {
-    /// A directory that was just made: its parent and its name.
+    /// What was just made or looked at: its directory and its name.
     Named(Borrowed, &'p [u8]),
     /// What is there.
     Held(Fd),
@@ -532,16 +539,20 @@ enum Place<'p> {
 impl Place<'_> {
     /// Attaches a detached tree.
     fn take(&self, tree: &impl AsFd) -> Outcome {
-        match self {
-            Place::Named(dir, name) => mount::move_mount_to(tree, dir, name).at(Attempt::MoveMount),
-            Place::Held(target) => match mount::move_mount(tree, target) {
-                // A directory on a file or the other way round: mount(2) says so, move_mount does not.
-                Err(Errno::EINVAL) => {
-                    Err(Failure { attempt: Attempt::MoveMount, errno: mismatch(tree, target), detail: 0 })
-                }
-                other => other.at(Attempt::MoveMount),
-            },
-        }
+        let moved = match self {
+            Place::Named(dir, name) => mount::move_mount_to(tree, dir, name),
+            Place::Held(target) => mount::move_mount(tree, target),
+        };
+        // A directory on a file or the other way round: mount(2) says so, move_mount does not.
+        let told = |errno: Errno| match (errno, self) {
+            (Errno::EINVAL, Place::Held(target)) => mismatch(tree, target),
+            (Errno::EINVAL, Place::Named(dir, name)) => {
+                let target = fs::openat(dir, name, fs::O_PATH | fs::O_NOFOLLOW, 0);
+                target.map_or(errno, |target| mismatch(tree, &target))
+            }
+            _ => errno,
+        };
+        moved.map_err(told).at(Attempt::MoveMount)
     }
 }
 

@@ -54,7 +54,7 @@ pub fn compile_mounts(mounts: &[Mount], container: &ExecTarget, host: &Host) -> 
         from_outside: true,
     };
     visit(&mut draft, container)?;
-    context.mount_most(&mut draft)?;
+    context.mount_most(&mut draft, false)?;
     context.remount_read_only(&mut draft);
     // A tmpfs that is filled waits for its cgroup; this one is charged to the caller's.
     draft.init.retain(|step| !matches!(step, Step::Await(_)));

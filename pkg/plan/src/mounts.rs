@@ -107,9 +107,8 @@ impl Context<'_> {
         draft.step(Step::PrepareRoot { path: path.to_owned(), slot, keep_propagation });
     }
 
-    /// The entries in order, but for those that [`Context::mount_rest`] mounts.
-    pub fn mount_most(&self, draft: &mut Draft) -> Result<(), Refused> {
-        let wait = self.cgroups_can_wait();
+    /// The entries in order, but for those of cgroups where these [wait](Context::cgroups_can_wait) for [`Context::mount_rest`].
+    pub fn mount_most(&self, draft: &mut Draft, wait: bool) -> Result<(), Refused> {
         let mut entries = self.spec.mounts.iter().enumerate();
         entries.try_for_each(|(at, entry)| match wait && entry.fstype == "cgroup" {
             true => Ok(()),
@@ -117,9 +116,9 @@ impl Context<'_> {
         })
     }
 
-    /// Mounts of cgroups that could wait.
-    pub fn mount_rest(&self, draft: &mut Draft) -> Result<(), Refused> {
-        if !self.cgroups_can_wait() {
+    /// Mounts of cgroups, if they have waited.
+    pub fn mount_rest(&self, draft: &mut Draft, waited: bool) -> Result<(), Refused> {
+        if !waited {
             return Ok(());
         }
         let entries = self.spec.mounts.iter().enumerate();
@@ -130,7 +129,7 @@ impl Context<'_> {
 
     /// Whether mounts of cgroups can be the last ones: the host makes v1's directories while init mounts the others. Nothing may be
     /// mounted below them, or hide them.
-    fn cgroups_can_wait(&self) -> bool {
+    pub fn cgroups_can_wait(&self) -> bool {
         if self.host.cgroup.version() == Version::V2 || self.ids.user_namespace {
             return false;
         }
@@ -142,9 +141,9 @@ impl Context<'_> {
 
     /// Behind the pivot: what was left writable and shall not be.
     pub fn remount_read_only(&self, draft: &mut Draft) {
-        for entry in &self.spec.mounts {
+        for entry in self.spec.mounts.iter().filter(|entry| !is_bind(entry) && read_only(&entry.options)) {
             let path = self.destination(entry);
-            if read_only(&entry.options) && is_late_read_only(&entry.fstype, &path) && !is_bind(entry) {
+            if is_late_read_only(&entry.fstype, &path) {
                 draft.step(Step::RemountReadonly { path: path.into_owned() });
             }
         }

@@ -12,12 +12,17 @@ use crate::{
 use cofferdam_spec::{Process, Profile, clean};
 use cofferdam_step::{Barrier, Namespace, Namespaces, Step};
 
+/// How many steps a container has, beside its mounts.
+const USUAL_STEPS: usize = 96;
+
 /// Compiles the plan of `create` and `run`.
 ///
 /// # Errors
 /// When config.json breaks a MUST of the runtime-spec, asks for what this machine has not, or for what is not implemented.
 pub fn compile(spec: &Spec, host: &Host, options: &Options) -> Result<Plan, Refused> {
     let mut draft = Draft::default();
+    // A step is some hundred bytes: no list of them is copied because it grows.
+    draft.init.reserve(USUAL_STEPS + spec.mounts.len());
     draft.warnings = spec.check()?;
     annotations::check(spec)?;
     let none = Process { cwd: "/".to_owned(), ..Process::default() };
@@ -163,11 +168,12 @@ fn names(draft: &mut Draft, spec: &Spec, wanted: &Wanted) {
 fn filesystem(draft: &mut Draft, context: &Context<'_>, process: &Process) -> Result<(), Refused> {
     let spec = context.spec;
     context.prepare_root(draft, context.root);
-    context.mount_most(draft)?;
+    let cgroups_wait = context.cgroups_can_wait();
+    context.mount_most(draft, cgroups_wait)?;
     if devices::are_ours(spec) {
         devices::make(draft, context);
     }
-    context.mount_rest(draft)?;
+    context.mount_rest(draft, cgroups_wait)?;
     mounts::open_ahead(draft);
     hooks::runtime(draft, spec);
     hooks::create_container(draft, spec, context.options);

@@ -2,7 +2,8 @@
 
 use cofferdam_spec::lies_in;
 use cofferdam_step::{Mount, Propagation, Source, Step};
-use cofferdam_sys::{Cwd, Errno, Fd, fs, mount, process};
+use cofferdam_sys::mount::{self, MountAttr};
+use cofferdam_sys::{Cwd, Errno, Fd, fs, process};
 use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 
@@ -20,8 +21,10 @@ pub(super) fn open(steps: &[Step]) -> Vec<OwnedFd> {
         }
         _ => None,
     });
+    let mut in_one_call = true;
     let trees = mounts.take(most()).map_while(|(mount, path, recursive)| {
-        tree(path, recursive, &root).and_then(|tree| set_propagation(tree, &mount.propagation))
+        let found = source(path, recursive, &root)?;
+        tree(&found, recursive, &mount.propagation, &mut in_one_call)
     });
     trees.map(OwnedFd::from).collect()
 }
@@ -39,7 +42,8 @@ fn real(path: &str) -> Option<String> {
     std::fs::canonicalize(path).ok()?.into_os_string().into_string().ok()
 }
 
-fn tree(path: &str, recursive: bool, root: &str) -> Option<Fd> {
+/// What is bound, where it looks the same to init.
+fn source(path: &str, recursive: bool, root: &str) -> Option<Fd> {
     let open = |path: &str| fs::openat2(&Cwd, path.as_bytes(), fs::O_PATH, 0, fs::resolve::NO_SYMLINKS);
     let (found, path) = match open(path) {
         Err(Errno::ELOOP) => {
@@ -53,12 +57,22 @@ fn tree(path: &str, recursive: bool, root: &str) -> Option<Fd> {
     if lies_in(&path, root) || recursive && lies_in(root, &path) {
         return None;
     }
-    mount::open_tree_clone(&found.ok()?, b"", recursive).ok()
+    found.ok()
 }
 
-fn set_propagation(tree: Fd, changes: &[Propagation]) -> Option<Fd> {
-    for how in changes {
-        mount::set_propagation(&tree, how.recursive, how.flag).ok()?;
+/// A copy of the mount that the source lies on, with its propagation: that is the same for all that is copied, whatever words there are for
+/// it (`opens_ahead` in `pkg/plan/src/mounts/ahead.rs`).
+fn tree(source: &Fd, recursive: bool, propagation: &[Propagation], in_one_call: &mut bool) -> Option<Fd> {
+    let change = MountAttr { propagation: propagation.first()?.flag, ..MountAttr::default() };
+    if *in_one_call {
+        match mount::open_tree_attr(source, recursive, &change) {
+            Ok(tree) => return Some(tree),
+            // Linux < 6.15, or a filter around us that does not know the call.
+            Err(Errno::ENOSYS | Errno::EPERM) => *in_one_call = false,
+            Err(_) => return None,
+        }
     }
+    let tree = mount::open_tree_clone(source, b"", recursive).ok()?;
+    mount::mount_setattr(&tree, recursive, &change).ok()?;
     Some(tree)
 }

@@ -59,60 +59,85 @@ fn one(mount: &Mount, i: usize, warnings: &mut Warnings) -> Checked {
             mount.destination
         ));
     }
+    let words = Words::of(mount);
+    let destination = clean(&mount.destination);
     // The container's own process would not see it, and every exec would have it for its root.
-    if clean(&mount.destination) == "/" && !has(mount, &["remount"]) {
+    if destination == "/" && !words.remount {
         let message = format!("mountpoint {:?} is on the top of rootfs", mount.destination);
         return refuse(at("/destination"), SECTION, message);
     }
-    kind(mount, at)?;
-    idmap(mount, at)?;
-    over_proc(mount, at)
+    kind(mount, &words, at)?;
+    idmap(mount, &words, at)?;
+    over_proc(mount, &destination, &words, at)
 }
 
-fn has(mount: &Mount, words: &[&str]) -> bool {
-    mount.options.iter().any(|option| words.contains(&option.as_str()))
+/// What an entry's options and type say of its kind.
+#[derive(Default)]
+struct Words {
+    bind: bool,
+    remount: bool,
+    copy_link: bool,
+    /// `src-nofollow`, `dest-nofollow`
+    no_follow: bool,
+    copy_up: bool,
+    idmap: bool,
 }
 
-fn is_bind(mount: &Mount) -> bool {
-    mount.fstype == "bind" || has(mount, &["bind", "rbind"])
+impl Words {
+    fn of(mount: &Mount) -> Words {
+        let mut words = Words { bind: mount.fstype == "bind", ..Words::default() };
+        for option in &mount.options {
+            match option.as_str() {
+                "bind" | "rbind" => words.bind = true,
+                "remount" => words.remount = true,
+                "copy-symlink" => words.copy_link = true,
+                "src-nofollow" | "dest-nofollow" => words.no_follow = true,
+                "tmpcopyup" => words.copy_up = true,
+                // crun's form has the mappings behind it, which are for the compiler to read.
+                other => {
+                    words.idmap |=
+                        matches!(other.split_once('=').map_or(other, |(key, _)| key), "idmap" | "ridmap")
+                }
+            }
+        }
+        words
+    }
 }
 
-fn kind(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
-    let remount = has(mount, &["remount"]);
-    if is_bind(mount) && !remount && mount.source.is_empty() {
+fn kind(mount: &Mount, words: &Words, at: impl Fn(&str) -> String) -> Checked {
+    let Words { bind, remount, .. } = *words;
+    if bind && !remount && mount.source.is_empty() {
         return refuse(at("/source"), SECTION, "must not be empty, as this is a bind mount");
     }
-    if !is_bind(mount) && !remount && mount.fstype.is_empty() {
+    if !bind && !remount && mount.fstype.is_empty() {
         return refuse(
             at("/type"),
             SECTION,
             "must not be empty, as this is neither a bind mount nor a remount",
         );
     }
-    if has(mount, &["copy-symlink"]) && has(mount, &["src-nofollow", "dest-nofollow"]) {
+    if words.copy_link && words.no_follow {
         return refuse(at("/options"), SECTION, "copy-symlink excludes src-nofollow and dest-nofollow");
     }
-    if has(mount, &["copy-symlink", "src-nofollow", "dest-nofollow"]) && (!is_bind(mount) || remount) {
+    if (words.copy_link || words.no_follow) && (!bind || remount) {
         return refuse(
             at("/options"),
             SECTION,
             "copy-symlink, src-nofollow and dest-nofollow are for bind mounts only",
         );
     }
-    if has(mount, &["tmpcopyup"]) && (mount.fstype != "tmpfs" || is_bind(mount) || remount) {
+    if words.copy_up && (mount.fstype != "tmpfs" || bind || remount) {
         return refuse(at("/options"), SECTION, "tmpcopyup is for a new tmpfs only");
     }
     Ok(())
 }
 
-fn idmap(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
+fn idmap(mount: &Mount, words: &Words, at: impl Fn(&str) -> String) -> Checked {
     let own = !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty();
-    // crun's form has the mappings behind it, which are for the compiler to read.
-    let is_idmap = |option: &String| matches!(option.split('=').next(), Some("idmap" | "ridmap"));
-    if !own && !mount.options.iter().any(is_idmap) {
+    if !own && !words.idmap {
         return Ok(());
     }
-    if !is_bind(mount) {
+    if !words.bind {
         return refuse(at(""), SECTION, "id-mapped mounts are only supported for bind-mounts");
     }
     if mount.uid_mappings.is_empty() != mount.gid_mappings.is_empty() {
@@ -161,13 +186,12 @@ pub fn mappings(list: &[IdMapping], pointer: &str, section: &'static str) -> Che
     Ok(())
 }
 
-fn over_proc(mount: &Mount, at: impl Fn(&str) -> String) -> Checked {
-    let destination = clean(&mount.destination);
+fn over_proc(mount: &Mount, destination: &str, words: &Words, at: impl Fn(&str) -> String) -> Checked {
     let below = destination.strip_prefix("/proc").filter(|below| below.is_empty() || below.starts_with('/'));
-    let Some(below) = below.filter(|_| !PROC_ALLOWED.contains(&&*destination)) else { return Ok(()) };
+    let Some(below) = below.filter(|_| !PROC_ALLOWED.contains(&destination)) else { return Ok(()) };
     let message = if !below.is_empty() {
         format!("{destination:?} cannot be mounted because it is inside /proc")
-    } else if mount.fstype != "proc" && !is_bind(mount) && !has(mount, &["remount"]) {
+    } else if mount.fstype != "proc" && !words.bind && !words.remount {
         format!("{destination:?} cannot be mounted because it is not of type proc")
     } else {
         return Ok(());
