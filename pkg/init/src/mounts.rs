@@ -92,12 +92,7 @@ impl Init {
     /// Opens the sources that the host side has left to us, as long as their paths lead there. What cannot be opened is said when its turn
     /// comes.
     pub(crate) fn open_sources(&mut self, program: &Program) {
-        let ahead = program.steps.iter().filter_map(|step| match step {
-            Step::Mount(mount @ Mount { source: Source::Bind { path, recursive, ahead: true }, .. }) => {
-                Some((mount, path, *recursive))
-            }
-            _ => None,
-        });
+        let ahead = program.steps.iter().filter_map(Step::opened_ahead);
         let mut sources: Vec<_> = core::mem::take(&mut self.sources).collect();
         for (mount, path, recursive) in ahead.skip(sources.len()) {
             let tree = mount::open_tree_clone(&Cwd, path.as_bytes(), recursive).at(Attempt::OpenTree);

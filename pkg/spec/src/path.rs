@@ -29,7 +29,7 @@ pub fn lies_in(path: &str, dir: &str) -> bool {
     path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether it begins with a slash, and no part is empty or made of dots.
+/// Whether it begins with a slash, and no part is empty, `.` or `..`.
 fn is_clean(path: &str) -> bool {
     let [b'/', rest @ ..] = path.as_bytes() else { return false };
     // A config with many mounts asks some five times for each. Of the part that is being read: letters so far, and whether there was

@@ -1,6 +1,6 @@
 //! One entry of `/mounts`, resolved: what is mounted, with which attributes, onto what.
 
-use crate::Slot;
+use crate::{Slot, Step};
 use alloc::{boxed::Box, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -140,4 +140,16 @@ pub struct Propagation {
     pub flag: u64,
     /// The whole tree (`rshared`, …).
     pub recursive: bool,
+}
+
+impl Step {
+    /// The bind mount whose source the host side opens, its path on the host, and whether all that is mounted in it comes along.
+    pub fn opened_ahead(&self) -> Option<(&Mount, &str, bool)> {
+        match self {
+            Step::Mount(mount @ Mount { source: Source::Bind { path, recursive, ahead: true }, .. }) => {
+                Some((mount, path, *recursive))
+            }
+            _ => None,
+        }
+    }
 }

@@ -124,15 +124,13 @@ pub fn open_tree_namespace(path: &[u8]) -> Result<Fd> {
 pub fn open_tree_attr(file: &impl AsFd, recursive: bool, change: &MountAttr) -> Result<Fd> {
     /// One number on all architectures (`scripts/syscall.tbl`).
     const SYS_OPEN_TREE_ATTR: usize = 467;
-    let flags = OPEN_TREE_CLONE | libc::O_CLOEXEC as u32 | libc::AT_EMPTY_PATH as u32;
-    let flags = flags | libc::AT_NO_AUTOMOUNT as u32 | if recursive { AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a static empty string; `change` lives across the call and its size is given.
     unsafe {
         syscall!(
             SYS_OPEN_TREE_ATTR,
             file.number(),
             c"".as_ptr(),
-            flags,
+            clone_flags(recursive),
             core::ptr::from_ref(change),
             size_of::<MountAttr>()
         )
@@ -153,13 +151,16 @@ const OPEN_TREE_CLONE: u32 = 1;
 const OPEN_TREE_NAMESPACE: u32 = 2;
 const AT_RECURSIVE: u32 = 0x8000;
 
-fn open_tree(dir: &impl AsFd, path: &[u8], recursive: bool, flags: u32) -> Result<Fd> {
-    let flags = flags
-        | OPEN_TREE_CLONE
+fn clone_flags(recursive: bool) -> u32 {
+    OPEN_TREE_CLONE
         | libc::O_CLOEXEC as u32
         | libc::AT_EMPTY_PATH as u32
         | libc::AT_NO_AUTOMOUNT as u32
-        | if recursive { AT_RECURSIVE } else { 0 };
+        | if recursive { AT_RECURSIVE } else { 0 }
+}
+
+fn open_tree(dir: &impl AsFd, path: &[u8], recursive: bool, flags: u32) -> Result<Fd> {
+    let flags = flags | clone_flags(recursive);
     // SAFETY: the path ends in NUL.
     with_nul(path, |path| unsafe { syscall!(libc::SYS_open_tree, dir.number(), path, flags) })
         .map(|fd| Fd::from_raw(fd as Raw))

@@ -1,7 +1,7 @@
 //! Sources of bind mounts, opened while init makes its namespaces.
 
 use cofferdam_spec::lies_in;
-use cofferdam_step::{Mount, Propagation, Source, Step};
+use cofferdam_step::{Propagation, Step};
 use cofferdam_sys::mount::{self, MountAttr};
 use cofferdam_sys::{Cwd, Errno, Fd, fs, process};
 use std::borrow::Cow;
@@ -15,12 +15,7 @@ pub(super) fn open(steps: &[Step]) -> Vec<OwnedFd> {
         _ => None,
     });
     let Some(root) = root else { return Vec::new() };
-    let mounts = steps.iter().filter_map(|step| match step {
-        Step::Mount(mount @ Mount { source: Source::Bind { ahead: true, path, recursive }, .. }) => {
-            Some((mount, path, *recursive))
-        }
-        _ => None,
-    });
+    let mounts = steps.iter().filter_map(Step::opened_ahead);
     let mut in_one_call = true;
     let trees = mounts.take(most()).map_while(|(mount, path, recursive)| {
         let found = source(path, recursive, &root)?;
@@ -63,9 +58,9 @@ fn source(path: &str, recursive: bool, root: &str) -> Option<Fd> {
 /// A copy of the mount that the source lies on, with its propagation: that is the same for all that is copied, whatever words there are for
 /// it (`opens_ahead` in `pkg/plan/src/mounts/ahead.rs`).
 fn tree(source: &Fd, recursive: bool, propagation: &[Propagation], in_one_call: &mut bool) -> Option<Fd> {
-    let change = MountAttr { propagation: propagation.first()?.flag, ..MountAttr::default() };
+    let propagation = propagation.first()?.flag;
     if *in_one_call {
-        match mount::open_tree_attr(source, recursive, &change) {
+        match mount::open_tree_attr(source, recursive, &MountAttr { propagation, ..MountAttr::default() }) {
             Ok(tree) => return Some(tree),
             // Linux < 6.15, or a filter around us that does not know the call.
             Err(Errno::ENOSYS | Errno::EPERM) => *in_one_call = false,
@@ -73,6 +68,6 @@ fn tree(source: &Fd, recursive: bool, propagation: &[Propagation], in_one_call: 
         }
     }
     let tree = mount::open_tree_clone(source, b"", recursive).ok()?;
-    mount::mount_setattr(&tree, recursive, &change).ok()?;
+    mount::set_propagation(&tree, recursive, propagation).ok()?;
     Some(tree)
 }

@@ -1,7 +1,7 @@
 //! Sources of bind mounts that the host side opens while init makes its namespaces: a third of what such a mount costs, and the host side has
 //! nothing more urgent to do meanwhile.
 
-use super::{Context, MS_PRIVATE, MS_SHARED, Mount, Namespace, Source, Step};
+use super::{Context, MS_PRIVATE, MS_SHARED, Mount, Namespace, Step};
 use crate::HostStep;
 use crate::draft::Draft;
 use cofferdam_step::Barrier;
@@ -22,9 +22,7 @@ impl Context<'_> {
 
 /// Lets the host side open them behind the spawn, and init take them in front of the first one, and of whatever else the host side says.
 pub(crate) fn open_ahead(draft: &mut Draft) {
-    let is_ahead =
-        |step: &Step| matches!(step, Step::Mount(Mount { source: Source::Bind { ahead: true, .. }, .. }));
-    let Some(first) = draft.init.iter().position(is_ahead) else { return };
+    let Some(first) = draft.init.iter().position(|step| step.opened_ahead().is_some()) else { return };
     let waits = |step: &Step| matches!(step, Step::Await(Barrier::CgroupJoined));
     let first = draft.init.iter().take(first).position(waits).unwrap_or(first);
     let Some(spawned) = draft.host.iter().position(|step| matches!(step, HostStep::Spawn)) else { return };

@@ -19,26 +19,30 @@ impl Context<'_> {
         if !self.may_enter_alone(draft) {
             return;
         }
-        for step in &mut draft.init {
-            if let Step::Unshare { namespaces } | Step::Clone { namespaces } = step {
-                namespaces.remove(Namespace::Mount);
-            }
-        }
         let propagation = self.host_propagation();
-        draft.init.retain(|step| match step {
-            Step::Unshare { namespaces } => !namespaces.is_empty(),
+        draft.init.retain_mut(|step| match step {
+            Step::Unshare { namespaces } => {
+                namespaces.remove(Namespace::Mount);
+                !namespaces.is_empty()
+            }
+            Step::Clone { namespaces } => {
+                namespaces.remove(Namespace::Mount);
+                true
+            }
+            Step::PrepareRoot { path, .. } => {
+                *step = Step::EnterRoot { path: std::mem::take(path), propagation };
+                true
+            }
             Step::SetHostPropagation(_) | Step::PivotRoot { .. } => false,
             _ => true,
         });
-        let Some(root) = draft.init.iter().position(|step| matches!(step, Step::PrepareRoot { .. })) else {
-            return;
-        };
-        if let Step::PrepareRoot { path, .. } = &mut draft.init[root] {
-            draft.init[root] = Step::EnterRoot { path: std::mem::take(path), propagation };
-        }
         // What the host side has opened comes first.
-        let waits = draft.init.iter().position(|step| matches!(step, Step::Await(Barrier::SourcesOpened)));
-        if let Some(waits) = waits.filter(|waits| *waits > root) {
+        let at = |wanted: fn(&Step) -> bool| draft.init.iter().position(wanted);
+        let root = at(|step| matches!(step, Step::EnterRoot { .. }));
+        let waits = at(|step| matches!(step, Step::Await(Barrier::SourcesOpened)));
+        if let (Some(root), Some(waits)) = (root, waits)
+            && root < waits
+        {
             draft.init[root..=waits].rotate_right(1);
         }
     }
@@ -47,10 +51,7 @@ impl Context<'_> {
     /// of the pivot find the host's files in the container's mounts (createContainer's are executed there, and others enter them).
     fn may_enter_alone(&self, draft: &Draft) -> bool {
         let propagation = self.host_propagation();
-        let ahead = draft
-            .init
-            .iter()
-            .filter(|step| matches!(step, Step::Mount(Mount { source: Source::Bind { .. }, .. })));
+        let ahead = draft.init.iter().filter_map(Step::opened_ahead);
         self.host.tree_namespaces
             && self.host.euid == 0
             && !self.has_locked_flags()
